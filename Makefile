@@ -1,0 +1,25 @@
+# Two commands for a fresh machine with Python 3.11: `make table3` and `make test`.
+PYTHON ?= python3.11
+OUT ?= out
+STAMP = .venv/.installed
+
+.PHONY: table3 test install clean
+
+table3: $(STAMP)  ## train and print Table 3 on the embedded data set, from nothing
+	.venv/bin/python benchmarks/run.py --table 3 --out $(OUT)
+
+test: $(STAMP)  ## ruff, mypy, pytest
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/python -m pytest
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	touch $@
+
+clean:
+	rm -rf .venv out

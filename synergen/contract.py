@@ -1,0 +1,147 @@
+"""What every model of the benchmark is given, and what it must answer.
+
+Notation, here and everywhere: B batch, T events of a history, R task tokens of one event, H heads, D model width,
+C candidates, K negatives, V items. Item ids are 1..V and query ids 1..Q; 0 is padding or none.
+Times are int64 Unix seconds.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+class Task(StrEnum):
+    """What a user asks for: items without a query, or with one."""
+
+    RECOMMENDATION = "recommendation"
+    SEARCH = "search"
+
+
+class _OnDevice:
+    def to(self, device: torch.device | str) -> Self:
+        """The same values with every tensor on `device`."""
+        moved = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+        return type(self)(**{k: v.to(device) if hasattr(v, "to") else v for k, v in moved.items()})
+
+
+@dataclass(frozen=True)
+class Histories(_OnDevice):
+    """Events of B users, oldest first, padded on the right with zeros to T events."""
+
+    items: Tensor  # (B, T) int64
+    actions: Tensor  # (B, T) int64, 1..number of actions
+    times: Tensor  # (B, T) int64
+    queries: Tensor  # (B, T) int64: the query that led to the event, 0 where there was none
+    groups: Tensor  # (B, T) int64: ordinal of the request that the event belongs to
+    lengths: Tensor  # (B,) int64
+
+    @property
+    def valid(self) -> Tensor:
+        """(B, T) bool: false on padding."""
+        steps = torch.arange(self.items.shape[1], device=self.items.device)
+        return steps < self.lengths[:, None]
+
+
+@dataclass(frozen=True)
+class Requests(_OnDevice):
+    """B requests of one task: all that a model sees at test time."""
+
+    task: Task
+    history: Histories
+    times: Tensor  # (B,) int64: when the user asks
+    queries: Tensor  # (B,) int64: 0 in recommendation
+    actions: Tensor  # (B,) int64: the action wanted, 0 where it would tell the answer
+
+
+@dataclass(frozen=True)
+class Batch(_OnDevice):
+    """Training sequences. Each event is context for later ones and, where `targets` is true, something to predict
+    from the events of earlier requests. Over an epoch every training event is a target once."""
+
+    events: Histories
+    targets: Tensor  # (B, T) bool
+    wanted: Tensor  # (B, T) int64: the action that the request of this event asks for
+
+
+@dataclass(frozen=True)
+class DataView:
+    """What a model may know of a data set before training: the catalogue, and counts over training events only."""
+
+    n_items: int
+    n_queries: int
+    n_actions: int
+    item_texts: list[str]  # V + 1, "" for padding and for items without text
+    query_texts: list[str]  # Q + 1
+    item_counts: np.ndarray  # (V + 1,) int64, training events
+    item_vectors: np.ndarray | None = None  # (V + 1, text width) float16, frozen text encoder
+    query_vectors: np.ndarray | None = None  # (Q + 1, text width) float16
+
+
+class Recommender(nn.Module):
+    """A model of the benchmark.
+
+    Subclasses are built as `Model(data: DataView, **settings)`, name the tasks they serve, and implement `loss`
+    (unless `learns` is false) and `score`.
+    """
+
+    tasks: ClassVar[frozenset[Task]]
+    learns: ClassVar[bool] = True
+
+    @classmethod
+    def reads_text(cls, settings: Mapping[str, Any], tasks: frozenset[Task]) -> bool:
+        """Whether a model of these settings needs `DataView.item_vectors` and `query_vectors` for these tasks."""
+        return False
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Named scalar terms, each a mean over the targets of the batch; the Trainer adds them up."""
+        raise TypeError(f"{type(self).__name__} has nothing to learn")
+
+    def score(self, requests: Requests, candidates: Tensor) -> Tensor:
+        """Scores (B, C), higher is better, of candidates (C,) shared by all requests or (B, C)."""
+        raise TypeError(f"{type(self).__name__} does not score")
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters by learning rate: `dense`, and `sparse` for embedding tables (paper section 4.3)."""
+        tables = {id(m.weight) for m in self.modules() if isinstance(m, nn.Embedding)}
+        groups: dict[str, list[nn.Parameter]] = {"dense": [], "sparse": []}
+        for parameter in self.parameters():
+            if parameter.requires_grad:
+                groups["sparse" if id(parameter) in tables else "dense"].append(parameter)
+        return groups
+
+
+class DotProductRecommender(Recommender):
+    """A model whose score is a dot product, so that the whole catalogue can be searched by inner product."""
+
+    def user_vectors(self, requests: Requests) -> Tensor:
+        """(B, D): what each request looks for."""
+        raise TypeError(f"{type(self).__name__} has no user vectors")
+
+    def item_vectors(self) -> Tensor:
+        """(V + 1, D): row 0 is padding."""
+        raise TypeError(f"{type(self).__name__} has no item vectors")
+
+    def item_bias(self) -> Tensor | None:
+        """(V + 1,) added to the scores, where the model has one."""
+        return None
+
+    def score(self, requests: Requests, candidates: Tensor) -> Tensor:
+        return dot_scores(self.user_vectors(requests), self.item_vectors(), self.item_bias(), candidates)
+
+
+def dot_scores(users: Tensor, items: Tensor, bias: Tensor | None, candidates: Tensor) -> Tensor:
+    """(B, C) inner products of users (B, D) with the rows of items (V + 1, D) named by candidates (C,) or (B, C)."""
+    if candidates.dim() == 1:
+        scores = users @ items[candidates].T  # (B, C)
+    else:
+        scores = torch.einsum("bd,bcd->bc", users, items[candidates])  # (B, C)
+    return scores if bias is None else scores + bias[candidates]
+
+
+Settings = dict[str, Any]
+"""A model's keyword arguments, as configuration files give them."""

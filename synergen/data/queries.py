@@ -1,0 +1,172 @@
+"""Queries for data sets that have none, made from what is known of the items.
+
+Both rules give an item only queries that describe a group of items, never one known item, and depend on neither the
+order of the catalogue nor chance.
+"""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import numpy as np
+from krovetzstemmer import Stemmer
+
+STOP_WORDS = frozenset(
+    "a about after all also an and any are as at be been but by can do for from had has have he her his how i if in "
+    "into is it its me more most my no not of on one only or other our out over she so some such than that the their "
+    "them then there these they this those through to under up us was we were what when where which who will with "
+    "without you your".split()
+)
+
+
+@dataclass(frozen=True, eq=False)
+class QueryTable:
+    """Q distinct queries and which of them each of V items has."""
+
+    texts: list[str]  # Q + 1, texts[0] = ""
+    offsets: (
+        np.ndarray
+    )  # (V + 2,) int64: item i has the queries ids[offsets[i] : offsets[i + 1]], item 0 none
+    ids: np.ndarray  # int32 query ids, ascending within an item
+    rule: str  # one sentence on how they were made
+
+    def draw(self, items: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+        """One query id (int32) of each item, or 0 where it has none.
+
+        Args:
+            items: item ids of any shape.
+            uniform: numbers in [0, 1) of the same shape that choose among an item's queries.
+        """
+        first = self.offsets[items]
+        count = self.offsets[np.asarray(items) + 1] - first
+        # rounding can take uniform * count up to count itself
+        chosen = first + np.minimum((uniform * count).astype(np.int64), count - 1)
+        queries = np.zeros(chosen.shape, np.int32)
+        queries[count > 0] = self.ids[chosen[count > 0]]
+        return queries
+
+    def statistics(self) -> dict[str, float | int | str]:
+        """The rule and what it gave; items and queries are counted without padding."""
+        n_queries = len(self.texts) - 1
+        n_items = max(len(self.offsets) - 2, 1)
+        with_query = np.repeat(
+            np.arange(len(self.offsets) - 1), np.diff(self.offsets)
+        )  # the item of each of `ids`
+        per_query = np.bincount(self.ids, minlength=n_queries + 1)
+        shared = np.unique(with_query[per_query[self.ids] > 1])
+        served = np.unique(with_query)
+        words = [len(text.split()) for text in self.texts[1:]]
+        return {
+            "rule": self.rule,
+            "distinct queries": n_queries,
+            "share of items without a query": 1 - len(served) / n_items,
+            "share of items alone with each of their queries": (len(served) - len(shared)) / n_items,
+            "median items per query": float(np.median(per_query[1:])) if n_queries else 0.0,
+            "mean words per query": float(np.mean(words)) if n_queries else 0.0,
+        }
+
+
+def category_queries(
+    paths: Sequence[Sequence[Sequence[str]]],
+    *,
+    min_levels: int = 2,
+    stem: bool = True,
+    vocabulary: set[str] | None = None,
+) -> QueryTable:
+    """Queries from category paths, the rule of Ai et al. (SIGIR 2017), "Learning a Hierarchical Embedding Model for
+    Personalized Product Search", section 5.1.
+
+    Each path of at least `min_levels` names, joined from root to leaf, is reduced to letters, lower-cased, freed of
+    stop words, stemmed (Krovetz), restricted to `vocabulary`, and freed of repetitions, of which the last stays.
+    The path "Camera, Photo" > "Digital Camera Lenses" becomes "photo digital camera lens".
+
+    Args:
+        paths: of each item, its paths, each from root to leaf, HTML entities resolved; paths[0] is padding.
+        vocabulary: the terms (stems, where `stem` is true) to keep; all by default.
+    """
+    stemmer = Stemmer()
+    known: dict[tuple[str, ...], str] = {}  # a catalogue has far fewer paths than items
+
+    def query(path: tuple[str, ...]) -> str:
+        letters = re.sub(r"[^\w\s]|[\d_]", "", " ".join(path)).lower()
+        terms = [word for word in letters.split() if word not in STOP_WORDS]
+        if stem:
+            terms = [stemmer.stem(term) for term in terms]
+        if vocabulary is not None:
+            terms = [term for term in terms if term in vocabulary]
+        return " ".join(reversed(dict.fromkeys(reversed(terms))))
+
+    def queries(item_paths: Sequence[Sequence[str]]) -> set[str]:
+        found = set()
+        for path in map(tuple, item_paths):
+            if len(path) >= min_levels:
+                if path not in known:
+                    known[path] = query(path)
+                found.add(known[path])
+        return found - {""}
+
+    rule = (
+        f"category paths of at least {min_levels} levels, root to leaf, lower-case letters without stop words, "
+        f"{'Krovetz stems' if stem else 'unstemmed'}"
+        f"{'' if vocabulary is None else f', within {len(vocabulary)} known terms'}, "
+        "the last of repeated terms kept (Ai et al. 2017)"
+    )
+    return _table([set(), *map(queries, paths[1:])], rule)
+
+
+def title_queries(
+    titles: Sequence[str], *, min_items: int = 20, max_words: int = 3, min_group: int = 5
+) -> QueryTable:
+    """At most one query an item, made of words of its title that other titles share.
+
+    Eligible are words of two or more letters or digits, other than numbers and stop words, that occur in the titles of
+    `min_items` items. An item's query takes its eligible words in an order fixed by a hash of word and title, up to
+    `max_words`, and ends before the word that would leave fewer than `min_group` items whose titles hold them all.
+    The words then stand as in the title.
+
+    Args:
+        titles: one an item, HTML entities resolved; titles[0] is padding.
+    """
+    words = [_title_words(title) for title in titles]
+    words[:1] = [[]]
+    frequency = Counter(word for title in words for word in title)
+    holders: defaultdict[str, set[int]] = defaultdict(set)  # items whose titles hold a word
+    for item, title in enumerate(words):
+        words[item] = title = [word for word in title if frequency[word] >= min_items]
+        for word in title:
+            holders[word].add(item)
+
+    def query(title: str, eligible: list[str]) -> set[str]:
+        chosen: list[str] = []
+        group: set[int] | None = None
+        for word in sorted(eligible, key=lambda word: blake2b(f"{word}\n{title}".encode()).digest())[
+            :max_words
+        ]:
+            group = holders[word] if group is None else group & holders[word]
+            if len(group) < min_group:
+                break
+            chosen.append(word)
+        return {" ".join(word for word in eligible if word in chosen)} - {""}
+
+    rule = (
+        f"up to {max_words} words of an item's title, each in the titles of at least {min_items} items, all together "
+        f"in those of at least {min_group}"
+    )
+    return _table([query(title, eligible) for title, eligible in zip(titles, words, strict=True)], rule)
+
+
+def _title_words(title: str) -> list[str]:
+    """Distinct words of a title that can stand in a query, in their order."""
+    found = re.findall(r"[^\W_]+", title.lower())
+    return list(dict.fromkeys(w for w in found if len(w) > 1 and not w.isdecimal() and w not in STOP_WORDS))
+
+
+def _table(queries: Sequence[Iterable[str]], rule: str) -> QueryTable:
+    """Numbers the queries of items 0..V alphabetically."""
+    texts = ["", *sorted({query for of_item in queries for query in of_item})]
+    number = {text: i for i, text in enumerate(texts)}
+    of_items = [sorted(number[query] for query in of_item) for of_item in queries]
+    offsets = np.cumsum([0, *map(len, of_items)], dtype=np.int64)
+    return QueryTable(texts, offsets, np.array([i for of_item in of_items for i in of_item], np.int32), rule)

@@ -1,0 +1,147 @@
+"""Runs and their records: what was run, under which protocol, with which per-user ranks.
+
+A run is (model, data set, task, seed, settings, protocol); its id is the hash of these. Its record is one JSON file beside
+one parquet file of ranks; both are written whole or not at all, ranks first, so a record always finds its ranks.
+"""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from synergen.errors import UserError
+from synergen.files import canonical_json, digest, write_atomically, write_json
+
+RECORD_VERSION = 1
+"""Raised when older records must not be reused."""
+
+_RANK_COLUMNS = ("user", "task", "candidates", "twice_rank")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """Everything that decides a run's numbers, the data themselves aside."""
+
+    model: str
+    dataset: str
+    task: str
+    """recommendation, search or joint."""
+    seed: int
+    settings: dict[str, Any]
+    training: dict[str, Any]
+    protocol: dict[str, Any]
+
+    @property
+    def id(self) -> str:
+        """Twelve hexadecimal digits."""
+        return digest(str(RECORD_VERSION), canonical_json(asdict(self)))[:12]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its record, and ranks by (task, candidates), users in order of the data set."""
+
+    record: dict[str, Any]
+    ranks: dict[tuple[str, str], np.ndarray]
+
+
+class RunStore:
+    """The folder of a campaign: runs/ (records and ranks, kept) and checkpoints/ (weights, not for git)."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def record_path(self, run_id: str) -> Path:
+        return self.folder / "runs" / f"{run_id}.json"
+
+    def ranks_path(self, run_id: str) -> Path:
+        return self.folder / "runs" / f"{run_id}.parquet"
+
+    def checkpoint_path(self, run_id: str) -> Path:
+        """The state of an unfinished training."""
+        return self.folder / "checkpoints" / f"{run_id}.unfinished.pt"
+
+    def weights_path(self, run_id: str) -> Path:
+        """The best weights of a finished training."""
+        return self.folder / "checkpoints" / f"{run_id}.pt"
+
+    def save(self, run: Run) -> None:
+        """Write ranks, then the record."""
+        run_id = run.record["id"]
+        rows = [
+            pd.DataFrame(
+                {
+                    "user": np.flatnonzero(~np.isnan(ranks)).astype(np.int32),
+                    "task": task,
+                    "candidates": candidates,
+                    "twice_rank": np.rint(2 * ranks[~np.isnan(ranks)]).astype(np.int32),
+                }
+            )
+            for (task, candidates), ranks in run.ranks.items()
+        ]
+        table = pd.concat(rows, ignore_index=True)
+        table = table.astype({"task": "category", "candidates": "category"})
+        write_atomically(
+            self.ranks_path(run_id), lambda path: table.to_parquet(path, compression="zstd", index=False)
+        )
+        write_json(self.record_path(run_id), run.record)
+
+    def load(self, run_id: str) -> Run | None:
+        """The finished run, or None where there is none or its files are damaged (a warning says which)."""
+        path = self.record_path(run_id)
+        if not path.exists():
+            return None
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            table = pd.read_parquet(self.ranks_path(run_id), columns=list(_RANK_COLUMNS))
+            users = record["data"]["users"]
+        except Exception as error:
+            _log.warning(
+                "%s or its ranks are damaged (%s): the run counts as not done and will be run again",
+                path,
+                type(error).__name__,
+            )
+            return None
+        ranks: dict[tuple[str, str], np.ndarray] = {}
+        for (task, candidates), rows in table.groupby(["task", "candidates"], observed=True):
+            values = np.full(users, np.nan)
+            values[rows["user"].to_numpy()] = rows["twice_rank"].to_numpy() / 2
+            ranks[(str(task), str(candidates))] = values
+        return Run(record, ranks)
+
+    def discard(self, run_id: str) -> None:
+        """Forget a run, finished or not."""
+        for path in (self.record_path(run_id), self.ranks_path(run_id), self.checkpoint_path(run_id)):
+            path.unlink(missing_ok=True)
+
+    def records(self) -> list[dict[str, Any]]:
+        """All readable records, for estimates and listings."""
+        found = []
+        for path in sorted((self.folder / "runs").glob("*.json")):
+            try:
+                found.append(json.loads(path.read_text(encoding="utf-8")))
+            except (OSError, ValueError):
+                _log.warning("%s is damaged and is left out", path)
+        return found
+
+    def check_writable(self) -> None:
+        """Raise UserError now and not after an hour of training."""
+        probe = self.folder / "runs" / ".writable"
+        write_atomically(probe, lambda path: None)
+        probe.unlink(missing_ok=True)
+
+
+def refuse_other_data(record: Mapping[str, Any], source_hash: str, dataset: str) -> None:
+    """Raise UserError where a record was made from other files of the same name."""
+    made_from = record["data"]["source_hash"]
+    if made_from != source_hash:
+        raise UserError(
+            f"record {record['id']} is of a data set '{dataset}' with other contents ({made_from[:12]}, now "
+            f"{source_hash[:12]}); use --force to run again, --out for another results folder, or rename the data set"
+        )

@@ -1,0 +1,31 @@
+"""Dataclass settings from plain mappings, with unknown keys refused."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, TypeVar
+
+from synergen.errors import UserError, unknown_name
+
+T = TypeVar("T")
+
+
+def from_mapping(kind: type[T], values: Mapping[str, Any], where: str) -> T:
+    """An instance of the dataclass `kind`.
+
+    Raises:
+        UserError: a key that is not a field (the nearest is named), or a value of another type than the field's default.
+    """
+    known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
+    for key, value in values.items():
+        if key not in known:
+            raise unknown_name("key", key, known, where=where)
+        default = known[key].default
+        whole_for_real = isinstance(default, float) and type(value) is int
+        if not (whole_for_real or isinstance(value, type(default))) or isinstance(value, bool) != isinstance(
+            default, bool
+        ):
+            raise UserError(
+                f"{where}: key '{key}' is {value!r}, a {type(value).__name__}; it must be a {type(default).__name__} like "
+                f"{default!r} (in YAML write 1.0e-3, not 1e-3)"
+            )
+    return kind(**values)

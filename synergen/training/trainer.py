@@ -1,0 +1,187 @@
+"""The one training loop, for every model that learns by gradient."""
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from synergen.contract import Batch, Recommender
+from synergen.errors import UserError
+from synergen.files import digest
+from synergen.precision import autocast_dtype
+from synergen.training.checkpoint import load_checkpoint, save_checkpoint
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a model is trained. The same fields, patience and validation metric for every model of a table."""
+
+    learning_rate: float = 1e-3
+    """AdamW, dense parameters (paper section 4.3: 0.001)."""
+    sparse_learning_rate: float = 3e-3
+    """AdamW, embedding tables (paper section 4.3: 0.003)."""
+    weight_decay: float = 0.0
+    batch_size: int = 128
+    """Average training windows a step; see data.batches."""
+    max_epochs: int = 200
+    patience: int = 10
+    """Validations without a new best before stopping."""
+    validate_every: int = 1
+    """Epochs between validations."""
+    clip_norm: float = 5.0
+    precision: str = "auto"
+    """auto: bf16 autocast where the processor computes in it; fp32; bf16."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands, for a display."""
+
+    epoch: int
+    max_epochs: int
+    step: int
+    steps: int
+    loss: float
+    metric: float | None
+    best: float | None
+    seconds_left: float | None
+    """At most, if no early stop comes first."""
+
+
+@dataclass
+class Summary:
+    """What happened, as kept in the run record."""
+
+    epochs: int = 0
+    best_epoch: int = 0
+    best_metric: float = -math.inf
+    stopped: str = ""
+    seconds: float = 0.0
+    curve: list[dict[str, float]] = field(default_factory=list)
+    """One entry a validated epoch: epoch, seconds, targets seen, loss, validation metrics."""
+
+
+Validate = Callable[[Recommender], dict[str, float]]
+"""Validation metrics of a model; the first is the one to stop by."""
+
+
+def train(
+    model: Recommender,
+    config: TrainingConfig,
+    batches: Callable[[int], Iterable[Batch]],
+    steps: int,
+    validate: Validate,
+    *,
+    seed: int,
+    checkpoint: Path,
+    device: str = "cpu",
+    report: Callable[[Progress], None] | None = None,
+) -> Summary:
+    """Train with early stopping; on return the model has the weights of its best validated epoch.
+
+    Args:
+        batches: the batches of epoch 1, 2, …; must depend on nothing but the epoch.
+        steps: batches an epoch, for the progress display.
+        checkpoint: written after every epoch; if it is there, training goes on from it with the same result as without
+            the interruption, since each epoch seeds its own random numbers.
+
+    Raises:
+        UserError: the loss is not finite.
+    """
+    optimiser = _optimiser(model, config)
+    dtype = autocast_dtype(device, config.precision)
+    summary, best_state = _resume(checkpoint, model, optimiser)
+    while not summary.stopped:
+        epoch = summary.epochs + 1
+        start = time.perf_counter()
+        torch.manual_seed(int(digest(str(seed), str(epoch))[:12], 16))
+        model.train()
+        total, targets = 0.0, 0
+        for step, batch in enumerate(batches(epoch), start=1):
+            batch = batch.to(device)
+            optimiser.zero_grad(set_to_none=True)
+            with torch.autocast(torch.device(device).type, dtype=dtype, enabled=dtype is not None):
+                terms = model.loss(batch)
+            loss = torch.stack([term.float() for term in terms.values()]).sum()
+            value = loss.item()
+            if not math.isfinite(value):
+                parts = ", ".join(f"{name} {term.item():.4g}" for name, term in terms.items())
+                raise UserError(
+                    f"the loss is not finite at epoch {epoch}, step {step} ({parts}); lower learning_rate or set "
+                    f"precision: fp32. The state after epoch {summary.epochs} is kept in {checkpoint}"
+                )
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+            optimiser.step()
+            count = int(batch.targets.sum())
+            total, targets = total + value * count, targets + count
+            if report:
+                left = _seconds_left(start, step / steps, config.max_epochs - epoch, summary)
+                last = summary.curve[-1]["metric"] if summary.curve else None
+                report(Progress(epoch, config.max_epochs, step, steps, value, last, _best(summary), left))
+        summary.epochs = epoch
+        if epoch % config.validate_every == 0 or epoch == config.max_epochs:
+            metrics = validate(model)
+            metric = next(iter(metrics.values()))
+            if metric > summary.best_metric:
+                summary.best_metric, summary.best_epoch = metric, epoch
+                best_state = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
+            seen = targets + (summary.curve[-1]["targets"] if summary.curve else 0)
+            summary.curve.append(
+                {
+                    "epoch": epoch,
+                    "seconds": round(summary.seconds + time.perf_counter() - start, 2),
+                    "targets": seen,
+                    "loss": round(total / max(1, targets), 5),
+                    "metric": round(metric, 6),
+                    **metrics,
+                }
+            )
+            if (epoch - summary.best_epoch) // config.validate_every >= config.patience:
+                summary.stopped = "early stopping"
+        if epoch >= config.max_epochs and not summary.stopped:
+            summary.stopped = "epoch limit"
+        summary.seconds += time.perf_counter() - start
+        save_checkpoint(
+            checkpoint,
+            {
+                "model": model.state_dict(),
+                "optimiser": optimiser.state_dict(),
+                "best": best_state,
+                "summary": asdict(summary),
+            },
+        )
+    model.load_state_dict(best_state)
+    model.eval()
+    return summary
+
+
+def _optimiser(model: Recommender, config: TrainingConfig) -> torch.optim.Optimizer:
+    rates = {"dense": config.learning_rate, "sparse": config.sparse_learning_rate}
+    groups = [{"params": p, "lr": rates[name]} for name, p in model.parameter_groups().items() if p]
+    return torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True)
+
+
+def _resume(
+    path: Path, model: Recommender, optimiser: torch.optim.Optimizer
+) -> tuple[Summary, dict[str, Any]]:
+    state = load_checkpoint(path)
+    if state is None:
+        return Summary(), {}
+    model.load_state_dict(state["model"])
+    optimiser.load_state_dict(state["optimiser"])
+    return Summary(**state["summary"]), state["best"]
+
+
+def _best(summary: Summary) -> float | None:
+    return summary.best_metric if summary.curve else None
+
+
+def _seconds_left(start: float, share: float, epochs_after: int, summary: Summary) -> float:
+    now = time.perf_counter() - start
+    epoch = summary.seconds / summary.epochs if summary.epochs else now / share
+    return max(0.0, epoch - now) + epochs_after * epoch

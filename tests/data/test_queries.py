@@ -1,0 +1,198 @@
+import os
+import subprocess
+import sys
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from synergen.data.queries import STOP_WORDS, QueryTable, category_queries, title_queries
+
+LENS = ["Camera, Photo", "Digital Camera Lenses"]
+
+
+def queries_of(table: QueryTable) -> list[list[str]]:
+    """Of each item, padding included, its queries."""
+    bounds = zip(table.offsets[:-1], table.offsets[1:], strict=True)
+    return [[table.texts[query] for query in table.ids[start:end]] for start, end in bounds]
+
+
+def category_query(*path: str, stem: bool = False, vocabulary: set[str] | None = None) -> list[str]:
+    return queries_of(category_queries([[], [path]], stem=stem, vocabulary=vocabulary))[1]
+
+
+def test_the_example_of_the_category_rule() -> None:
+    # README of the original implementation; with stems, Krovetz makes "lens" of "lenses"
+    assert category_query(*LENS) == ["photo digital camera lenses"]
+    assert category_query(*LENS, stem=True) == ["photo digital camera lens"]
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        (["Beauty"], []),  # a single level is skipped
+        (["Beauty", "Hair Care"], ["beauty hair care"]),
+        (
+            ["Beauty", "Skin Care", "Sets", "Beauty Skin"],
+            ["care sets beauty skin"],
+        ),  # the last occurrence stays
+        (["Health & Personal Care", "For the Bath"], ["health personal care bath"]),  # stop words go
+        (
+            ["Kids' 3D-Games", "Größe"],
+            ["kids dgames größe"],
+        ),  # all but letters and blanks is deleted, not replaced
+        (["The", "123"], []),  # nothing is left
+    ],
+)
+def test_steps_of_the_category_rule(path: list[str], expected: list[str]) -> None:
+    assert category_query(*path) == expected
+
+
+def test_stems_are_merged_and_the_vocabulary_is_applied_to_them() -> None:
+    assert category_query("Cameras", "Camera Bags", stem=True) == ["camera bag"]
+    assert category_query("Cameras", "Camera Bags", stem=True, vocabulary={"bag"}) == ["bag"]
+    assert category_query("Cameras", "Camera Bags", stem=True, vocabulary={"cameras"}) == []
+
+
+def test_an_item_has_each_of_its_category_queries_once() -> None:
+    paths = [
+        [["Never", "Seen"]],
+        [["A Book", "Love"], ["Book", "Love"], ["Book", "War"]],
+        [],
+        [["Book", "Love"]],
+    ]
+    table = category_queries(paths, stem=False)
+    assert table.texts == ["", "book love", "book war"]
+    assert queries_of(table) == [[], ["book love", "book war"], [], ["book love"]]
+    assert table.offsets.tolist() == [0, 0, 2, 2, 3]
+    assert table.offsets.dtype == np.int64
+    assert table.ids.tolist() == [1, 2, 1]
+    assert table.ids.dtype == np.int32
+
+
+def test_deeper_paths_can_be_asked_for() -> None:
+    paths = [[], [["Book", "War"], ["Book", "War", "Naval"]]]
+    assert queries_of(category_queries(paths, min_levels=3))[1] == ["book war naval"]
+
+
+def test_statistics_by_hand() -> None:
+    table = category_queries(
+        [[], [["Book", "Love"], ["Book", "War", "Sea"]], [], [["Book", "Love"]], []], stem=False
+    )
+    statistics = table.statistics()
+    assert "Ai et al. 2017" in str(statistics.pop("rule"))
+    assert statistics == {
+        "distinct queries": 2,
+        "share of items without a query": 0.5,  # items 2 and 4 of 4
+        "median items per query": 1.5,  # "book love" 2, "book war sea" 1
+        "share of items alone with each of their queries": 0.0,  # item 1 shares "book love" with item 3
+        "mean words per query": 2.5,
+    }
+
+
+def test_statistics_of_no_queries() -> None:
+    assert list(title_queries(["", "a", "b"]).statistics().values())[1:] == [0, 1.0, 0.0, 0.0, 0.0]
+    assert list(title_queries([""]).statistics().values())[1:] == [0, 0.0, 0.0, 0.0, 0.0]
+
+
+def test_draw_divides_the_unit_interval_among_an_items_queries() -> None:
+    table = category_queries([[], [["Book", "Love"], ["Book", "War"]], [], [["Book", "Sea"]]], stem=False)
+    love, sea, war = (table.texts.index(text) for text in ("book love", "book sea", "book war"))
+    items = np.array([[1, 1, 1, 1], [2, 0, 3, 3]])
+    largest = np.nextafter(1, 0)
+    uniform = np.array([[0.0, 0.49, 0.5, largest], [0.3, largest, 0.0, largest]])
+    assert table.draw(items, uniform).tolist() == [[love, love, war, war], [0, 0, sea, sea]]
+
+
+def test_draw_stays_within_an_item_when_a_float32_rounds_up() -> None:
+    n = 2**24 + 1  # (1 - 2^-24) * n rounds to n in float32
+    table = QueryTable([""] * (n + 1), np.array([0, 0, n, n + 1]), np.arange(n + 1, dtype=np.int32), "")
+    uniform = np.array([1 - 2**-24], np.float32)
+    assert (uniform * n)[0] >= n - 1
+    assert table.draw(np.array([1]), uniform)[0] == n - 1
+
+
+def test_draw_without_any_queries() -> None:
+    assert title_queries(["", "a"]).draw(np.array([0, 1]), np.array([0.1, 0.9])).tolist() == [0, 0]
+
+
+def test_a_word_that_is_everywhere_becomes_the_query() -> None:
+    titles = ["", "The Art of War", "War, 1914", "war!", "On WAR", "Peace 1919"]
+    table = title_queries(titles, min_items=4, min_group=2)
+    assert queries_of(table) == [[], ["war"], ["war"], ["war"], ["war"], []]
+    assert "at least 4 items" in table.rule
+    assert "at least 2" in table.rule
+
+
+def test_padding_counts_for_nothing() -> None:
+    assert title_queries(["war", "war", "war"], min_items=3, min_group=1).texts == [""]
+
+
+def test_words_stand_as_in_the_title_and_groups_bound_their_number() -> None:
+    titles = ["", *["red dwarf star"] * 3, *["star red"] * 3]
+    pairs = title_queries(titles, min_items=3, min_group=6)  # dwarf is in 3 titles only; red and star in 6
+    by_title = dict(zip(titles, queries_of(pairs), strict=True))
+    # an item whose first word is dwarf stops there; the other order of words takes red, star, or both
+    assert by_title["star red"] == ["star red"]
+    assert by_title["red dwarf star"][:1] in ([], ["red"], ["star"], ["red star"])
+    triples = queries_of(title_queries(titles, min_items=3, min_group=3))
+    assert triples[1:] == [["red dwarf star"]] * 3 + [["star red"]] * 3
+
+
+TITLES = st.lists(
+    st.lists(st.sampled_from("red dwarf star Star ship the of 42 a x1 été".split()), max_size=5).map(
+        " ".join
+    ),
+    min_size=1,
+    max_size=25,
+)
+
+
+@given(TITLES, st.integers(1, 6), st.integers(1, 4), st.integers(1, 6), st.randoms())
+@settings(max_examples=150, deadline=None)
+def test_properties_of_the_title_rule(
+    titles: list[str], min_items: int, max_words: int, min_group: int, random: object
+) -> None:
+    def make(titles: list[str]) -> list[list[str]]:
+        table = title_queries(["", *titles], min_items=min_items, max_words=max_words, min_group=min_group)
+        assert len(table.texts) == len(set(table.texts))
+        return queries_of(table)[1:]
+
+    result = make(titles)
+    words = [title.lower().split() for title in titles]
+    frequency = Counter(word for title in words for word in set(title))
+    for title, queries in zip(words, result, strict=True):
+        eligible = [w for w in title if frequency[w] >= min_items and w not in STOP_WORDS and w != "42"]
+        assert len(queries) <= 1
+        if max(min_items, min_group) == min_items:  # then any eligible word is a query by itself
+            assert bool(queries) == bool(eligible)
+        for query in (query.split() for query in queries):
+            assert 1 <= len(query) == len(set(query)) <= max_words
+            assert set(query) <= set(eligible)
+            assert query == sorted(query, key=title.index)
+            assert sum(set(query) <= set(other) for other in words) >= min_group
+            if max_words >= len(set(eligible)) and sum(set(eligible) <= set(o) for o in words) >= min_group:
+                assert set(query) == set(eligible)  # nothing stopped it
+    order = list(range(len(titles)))
+    random.shuffle(order)  # type: ignore[attr-defined]
+    assert make([titles[i] for i in order]) == [result[i] for i in order]
+
+
+def test_the_title_rule_does_not_depend_on_the_hash_seed_of_the_process() -> None:
+    program = (
+        "from synergen.data.queries import title_queries\n"
+        "titles = ['', *(f'{a} {b} {c} gift' for a in ('red', 'blue') for b in ('tin', 'box') for c in ('new', 'old'))]\n"
+        "table = title_queries(titles, min_items=2, max_words=2, min_group=2)\n"
+        "print(table.texts, table.ids.tolist())"
+    )
+    environments = [{**os.environ, "PYTHONHASHSEED": seed} for seed in ("1", "2")]
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True
+        ).stdout
+        for env in environments
+    }
+    assert len(outputs) == 1
+    assert "tin" in outputs.pop()
