@@ -40,9 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(
-        prog="synergen", description="Train, test and inspect; tables: benchmarks/run.py"
-    )
+    p = argparse.ArgumentParser(prog="synergen", description="Train, test and inspect; tables: benchmarks/run.py")
     p.add_argument("--version", action="version", version=f"synergen {__version__}")
     commands = p.add_subparsers(required=True, metavar="command")
     data = commands.add_parser("data", help="data sets: list, statistics, leak audit")
@@ -57,9 +55,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--filter", default="none", choices=list(map(str, Filter)), help="which users and items stay"
         )
-        command.add_argument(
-            "--min-count", type=int, default=5, metavar="N", help="events that the filter asks for"
-        )
+        command.add_argument("--min-count", type=int, default=5, metavar="N", help="events that the filter asks for")
         command.add_argument(
             "--search-share", type=float, default=0.5, metavar="P", help="past events drawn as searches"
         )
@@ -128,8 +124,8 @@ def _data_list(options: argparse.Namespace, screen: Console) -> None:
     for source in BUILT_IN.values():
         screen.print(f"{source.name:<12} {source.about}")
     screen.print(
-        "DIR          a folder: interactions.parquet|csv with user, item, ts (Unix seconds) and optionally action, query, "
-        "request; items.parquet|csv with item, title and optionally categories",
+        "DIR          a folder: interactions.parquet|csv with user, item, ts (Unix seconds) and optionally action, "
+        "query, request; items.parquet|csv with item, title and optionally categories",
         soft_wrap=True,
     )
 
@@ -163,9 +159,7 @@ def _train(options: argparse.Namespace, screen: Console) -> None:
         path, equals, value = change.partition("=")
         section, _, key = path.partition(".")
         if section not in changes or not key or not equals:
-            raise UserError(
-                f"--set {change}: write settings.KEY=VALUE, training.KEY=VALUE or protocol.KEY=VALUE"
-            )
+            raise UserError(f"--set {change}: write settings.KEY=VALUE, training.KEY=VALUE or protocol.KEY=VALUE")
         changes[section][key] = yaml.safe_load(value)
     protocol = load_spec(2 if options.task == "recommendation" else 3).protocol
     for key in changes["protocol"]:
@@ -177,7 +171,7 @@ def _train(options: argparse.Namespace, screen: Console) -> None:
         options.model,
         options.task,
         changes["settings"],
-        protocol | changes["protocol"],
+        {**protocol, **changes["protocol"]},
         dataset_name(options.dataset),
         options.scale,
         options.seed,
@@ -198,9 +192,7 @@ def _evaluate(options: argparse.Namespace, screen: Console) -> None:
     store = RunStore(options.out)
     run = store.load(options.run)
     if run is None:
-        raise UserError(
-            f"{store.record_path(options.run)}: there is no such finished run; see --out and --run"
-        )
+        raise UserError(f"{store.record_path(options.run)}: there is no such finished run; see --out and --run")
     keys = ("model", "dataset", "task", "seed", "settings", "training", "protocol")
     spec = RunSpec(**{key: run.record[key] for key in keys})
     metrics = retest(spec, options.dataset or spec.dataset, store, options.device, options.candidates)
@@ -224,9 +216,7 @@ def _print(values: dict[str, Any], as_json: bool, screen: Console) -> None:
         return
     width = max(map(len, values)) + 2
     for name, value in values.items():
-        shown = (
-            f"{value:.4f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value
-        )
+        shown = f"{value:.4f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value
         screen.print(f"{name:<{width}}{shown}", soft_wrap=True, markup=False)
 
 

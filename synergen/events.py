@@ -131,13 +131,9 @@ def validate(
         raise UserError(f"{source}: the log holds no events; nothing can be trained or measured on it")
     frame = interactions.reset_index(drop=True)
     for column in required:
-        _refuse_rows(
-            frame[column].isna(), f"column '{column}' is null", "remove or repair these rows", source
-        )
+        _refuse_rows(frame[column].isna(), f"column '{column}' is null", "remove or repair these rows", source)
     times = _whole_seconds(frame[Columns.TIME], source)
-    actions = (
-        frame[Columns.ACTION] if Columns.ACTION in frame.columns else pd.Series("event", index=frame.index)
-    )
+    actions = frame[Columns.ACTION] if Columns.ACTION in frame.columns else pd.Series("event", index=frame.index)
     _refuse_rows(actions.isna(), "column 'action' is null", "name the action or remove the rows", source)
     tidy = pd.DataFrame(
         {
@@ -154,9 +150,7 @@ def validate(
     before = len(tidy)
     tidy = tidy.drop_duplicates().sort_values([Columns.USER, Columns.TIME], kind="stable", ignore_index=True)
     dropped = {"duplicated events": before - len(tidy)}
-    return RawLog(
-        name, tidy, _item_table(tidy, items, source), action_is_outcome, categories_are_flat, dropped
-    )
+    return RawLog(name, tidy, _item_table(tidy, items, source), action_is_outcome, categories_are_flat, dropped)
 
 
 def _refuse_rows(bad: pd.Series, what: str, remedy: str, source: str) -> None:
@@ -172,9 +166,7 @@ def _whole_seconds(times: pd.Series, source: str) -> pd.Series:
     remedy = "times are whole Unix seconds, 0 or later"
     numbers = pd.to_numeric(times, errors="coerce")
     _refuse_rows(numbers.isna(), f"column '{Columns.TIME}' is not a number", remedy, source)
-    _refuse_rows(
-        numbers != np.floor(numbers), f"column '{Columns.TIME}' is not a whole number", remedy, source
-    )
+    _refuse_rows(numbers != np.floor(numbers), f"column '{Columns.TIME}' is not a whole number", remedy, source)
     _refuse_rows(numbers < 0, f"column '{Columns.TIME}' is negative", remedy, source)
     return numbers.astype("int64")
 
@@ -196,9 +188,7 @@ def _item_table(interactions: pd.DataFrame, items: pd.DataFrame | None, source: 
     return pd.DataFrame(
         {
             Columns.TITLE: titles.fillna("").astype(str).str.strip(),
-            Columns.CATEGORIES: [
-                list(map(list, p)) if isinstance(p, list | tuple | np.ndarray) else [] for p in paths
-            ],
+            Columns.CATEGORIES: [list(map(list, p)) if isinstance(p, list | tuple | np.ndarray) else [] for p in paths],
         },
         index=ids,
     )

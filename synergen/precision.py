@@ -16,8 +16,8 @@ def cpu_has_bf16() -> bool:
 def autocast_dtype(device: torch.device | str, wish: str = "auto") -> torch.dtype | None:
     """The dtype to run `torch.autocast` with on `device`, or None for plain float32.
 
-    `auto` takes bfloat16 wherever the hardware has it. `bf16` takes it everywhere: correct, but emulated and slower
-    than float32 on a processor without the instructions.
+    `auto` takes bfloat16 wherever the hardware has it. `bf16` takes it everywhere: correct, but emulated and
+    slower than float32 on a processor without the instructions.
 
     Raises:
         UserError: `wish` is none of auto, fp32, bf16.

@@ -1,7 +1,8 @@
 """Runs and their records: what was run, under which protocol, with which per-user ranks.
 
-A run is (model, data set, task, seed, settings, protocol); its id is the hash of these. Its record is one JSON file beside
-one parquet file of ranks; both are written whole or not at all, ranks first, so a record always finds its ranks.
+A run is (model, data set, task, seed, settings, training, protocol); its id is the hash of these. Its record is one JSON
+file beside one parquet file of ranks; both are written whole or not at all, ranks first, so that a record always finds
+its ranks.
 """
 
 import json
@@ -87,9 +88,7 @@ class RunStore:
         ]
         table = pd.concat(rows, ignore_index=True)
         table = table.astype({"task": "category", "candidates": "category"})
-        write_atomically(
-            self.ranks_path(run_id), lambda path: table.to_parquet(path, compression="zstd", index=False)
-        )
+        write_atomically(self.ranks_path(run_id), lambda path: table.to_parquet(path, compression="zstd", index=False))
         write_json(self.record_path(run_id), run.record)
 
     def load(self, run_id: str) -> Run | None:

@@ -13,7 +13,7 @@ def from_mapping(kind: type[T], values: Mapping[str, Any], where: str) -> T:
     """An instance of the dataclass `kind`.
 
     Raises:
-        UserError: a key that is not a field (the nearest is named), or a value of another type than the field's default.
+        UserError: a key that is not a field (the nearest is named), or a value of another type than its default.
     """
     known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
     for key, value in values.items():
@@ -25,7 +25,7 @@ def from_mapping(kind: type[T], values: Mapping[str, Any], where: str) -> T:
             default, bool
         ):
             raise UserError(
-                f"{where}: key '{key}' is {value!r}, a {type(value).__name__}; it must be a {type(default).__name__} like "
-                f"{default!r} (in YAML write 1.0e-3, not 1e-3)"
+                f"{where}: key '{key}' is {value!r}, a {type(value).__name__}; it must be a {type(default).__name__} "
+                f"like {default!r} (in YAML write 1.0e-3, not 1e-3)"
             )
     return kind(**values)

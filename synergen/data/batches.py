@@ -53,8 +53,8 @@ class Windows:
 
 def training_windows(split: LeaveOneOut, max_history: int) -> Windows:
     """Cut each user's training events into windows of max_history + 1, so that the last target of a full window has a
-    full history. Windows of one user overlap by half: every event is a target once, and in all but a user's first window
-    it has at least half of max_history before it."""
+    full history. Windows of one user overlap by half: every event is a target once, and in all but a user's first
+    window it has at least half of max_history before it."""
     begin, end = split.log.offsets[:-1], split.train_ends()
     size, stride = max_history + 1, max(1, max_history // 2)
     beyond = np.maximum(0, end - begin - size)
@@ -67,9 +67,7 @@ def training_windows(split: LeaveOneOut, max_history: int) -> Windows:
     return Windows(starts, stops, first_targets)
 
 
-def training_batches(
-    log: EventLog, windows: Windows, batch_size: int, rng: np.random.Generator
-) -> Iterator[Batch]:
+def training_batches(log: EventLog, windows: Windows, batch_size: int, rng: np.random.Generator) -> Iterator[Batch]:
     """One epoch in random order. Batches hold windows of like length and an equal number of targets (that of
     `batch_size` average windows), so that a mean over a batch's targets weighs every event of the log alike."""
     order = rng.permutation(len(windows.starts))

@@ -14,9 +14,7 @@ def touched_keys(log: EventLog) -> np.ndarray:
     return np.unique(log.users * (log.n_items + 1) + log.items)
 
 
-def pools(
-    log: EventLog, split: LeaveOneOut, part: Part, task: Task, seed: int, negatives: int = 99
-) -> np.ndarray:
+def pools(log: EventLog, split: LeaveOneOut, part: Part, task: Task, seed: int, negatives: int = 99) -> np.ndarray:
     """(U, 1 + negatives) int64 item ids: the positive first, then distinct items drawn uniformly from those that the
     user never touched.
 

@@ -34,9 +34,7 @@ class Source:
 
 
 BUILT_IN = {
-    "ml-100k": Source(
-        "ml-100k", "MovieLens 100K, shipped inside the recbole package", ml_100k_files, load_ml_100k
-    ),
+    "ml-100k": Source("ml-100k", "MovieLens 100K, shipped inside the recbole package", ml_100k_files, load_ml_100k),
 }
 
 
@@ -53,12 +51,8 @@ def find_source(name_or_folder: str) -> Source:
         name = folder.resolve().name
         return Source(name, f"folder {folder}", lambda: folder_files(folder), lambda: load_folder(folder))
     if "/" in name_or_folder or "\\" in name_or_folder:
-        raise UserError(
-            f"data set folder {name_or_folder} does not exist; give a folder with interactions.parquet"
-        )
-    raise unknown_name(
-        "data set", name_or_folder, BUILT_IN, where="the built-in ones (a folder is given by its path)"
-    )
+        raise UserError(f"data set folder {name_or_folder} does not exist; give a folder with interactions.parquet")
+    raise unknown_name("data set", name_or_folder, BUILT_IN, where="the built-in ones (a folder is given by its path)")
 
 
 @dataclass(frozen=True)

@@ -35,9 +35,7 @@ def apply_filter(raw: RawLog, rule: Filter, min_count: int = 5) -> RawLog:
         if settled or rule is Filter.ONE_PASS:
             break
     if frame.empty:
-        raise UserError(
-            f"{raw.name}: no event is left by the {rule} filter of {min_count}; ask for a lower count"
-        )
+        raise UserError(f"{raw.name}: no event is left by the {rule} filter of {min_count}; ask for a lower count")
     label = f"events dropped by the {rule} filter of {min_count}"
     dropped = raw.dropped | {label: len(raw.interactions) - len(frame)}
     return replace(raw, interactions=frame.reset_index(drop=True), dropped=dropped)

@@ -1,7 +1,7 @@
 """A user's own log: a folder with interactions.{parquet,csv} and, where known, items.{parquet,csv}.
 
-interactions: user, item, ts (whole Unix seconds), and optionally action, query (what the user typed), request (events of
-one request share it). items: item, title, categories (csv: levels joined by ' > ', several paths by '|').
+interactions: user, item, ts (whole Unix seconds), and optionally action, query (what the user typed), request (events
+of one request share it). items: item, title, categories (csv: levels joined by ' > ', several paths by '|').
 """
 
 import html
@@ -35,16 +35,12 @@ def load_folder(folder: Path) -> RawLog:
     if items is not None and Columns.TITLE in items.columns:
         items[Columns.TITLE] = [html.unescape(t) if isinstance(t, str) else "" for t in items[Columns.TITLE]]
     if items is not None and Columns.CATEGORIES in items.columns:
-        items[Columns.CATEGORIES] = [_paths(value) for value in items[Columns.CATEGORIES]]
+        items[Columns.CATEGORIES] = items[Columns.CATEGORIES].map(_paths)
     return validate(interactions, items, folder.resolve().name, str(files[0]))
 
 
 def _table_file(folder: Path, stem: str) -> Path | None:
-    found = [
-        folder / f"{stem}.{ending}"
-        for ending in ("parquet", "csv")
-        if (folder / f"{stem}.{ending}").is_file()
-    ]
+    found = [folder / f"{stem}.{ending}" for ending in ("parquet", "csv") if (folder / f"{stem}.{ending}").is_file()]
     return found[0] if found else None
 
 

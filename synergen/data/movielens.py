@@ -16,18 +16,14 @@ def ml_100k_files() -> list[Path]:
     """The interaction and item file inside the installed recbole package."""
     package = importlib.util.find_spec("recbole")
     if package is None or not package.submodule_search_locations:
-        raise UserError(
-            "ml-100k is read from the recbole package, which is not installed; pip install recbole==1.2.1"
-        )
+        raise UserError("ml-100k is read from the recbole package, which is not installed; pip install recbole==1.2.1")
     folder = Path(package.submodule_search_locations[0]) / "dataset_example" / "ml-100k"
     return [folder / "ml-100k.inter", folder / "ml-100k.item"]
 
 
 def load_ml_100k() -> RawLog:
     """943 users, 1,682 films, 100,000 ratings; times in seconds."""
-    ratings, films = (
-        pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False) for path in ml_100k_files()
-    )
+    ratings, films = (pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False) for path in ml_100k_files())
     interactions = pd.DataFrame(
         {
             Columns.USER: ratings["user_id:token"].astype(int),

@@ -1,7 +1,7 @@
 """Queries for data sets that have none, made from what is known of the items.
 
-Both rules give an item only queries that describe a group of items, never one known item, and depend on neither the
-order of the catalogue nor chance.
+They come from categories, or from title words that many items share, and depend on neither chance nor the
+order of the catalogue.
 """
 
 import re
@@ -13,12 +13,13 @@ from hashlib import blake2b
 import numpy as np
 from krovetzstemmer import Stemmer
 
-STOP_WORDS = frozenset(
-    "a about after all also an and any are as at be been but by can do for from had has have he her his how i if in "
-    "into is it its me more most my no not of on one only or other our out over she so some such than that the their "
-    "them then there these they this those through to under up us was we were what when where which who will with "
-    "without you your".split()
-)
+_FUNCTION_WORDS = """
+a about after all also an and any are as at be been but by can do for from had has have he her his how i if in
+into is it its me more most my no not of on one only or other our out over she so some such than that the their
+them then there these they this those through to under up us was we were what when where which who will with
+without you your
+"""
+STOP_WORDS = frozenset(_FUNCTION_WORDS.split())
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,9 +27,7 @@ class QueryTable:
     """Q distinct queries and which of them each of V items has."""
 
     texts: list[str]  # Q + 1, texts[0] = ""
-    offsets: (
-        np.ndarray
-    )  # (V + 2,) int64: item i has the queries ids[offsets[i] : offsets[i + 1]], item 0 none
+    offsets: np.ndarray  # (V + 2,) int64: item i has the queries ids[offsets[i] : offsets[i + 1]], item 0 none
     ids: np.ndarray  # int32 query ids, ascending within an item
     rule: str  # one sentence on how they were made
 
@@ -41,8 +40,7 @@ class QueryTable:
         """
         first = self.offsets[items]
         count = self.offsets[np.asarray(items) + 1] - first
-        # rounding can take uniform * count up to count itself
-        chosen = first + np.minimum((uniform * count).astype(np.int64), count - 1)
+        chosen = first + (uniform * count).astype(np.int64)
         queries = np.zeros(chosen.shape, np.int32)
         queries[count > 0] = self.ids[chosen[count > 0]]
         return queries
@@ -51,9 +49,7 @@ class QueryTable:
         """The rule and what it gave; items and queries are counted without padding."""
         n_queries = len(self.texts) - 1
         n_items = max(len(self.offsets) - 2, 1)
-        with_query = np.repeat(
-            np.arange(len(self.offsets) - 1), np.diff(self.offsets)
-        )  # the item of each of `ids`
+        with_query = np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))  # the item of each of `ids`
         per_query = np.bincount(self.ids, minlength=n_queries + 1)
         shared = np.unique(with_query[per_query[self.ids] > 1])
         served = np.unique(with_query)
@@ -75,12 +71,13 @@ def category_queries(
     stem: bool = True,
     vocabulary: set[str] | None = None,
 ) -> QueryTable:
-    """Queries from category paths, the rule of Ai et al. (SIGIR 2017), "Learning a Hierarchical Embedding Model for
-    Personalized Product Search", section 5.1.
+    """Queries from category paths by the rule of Ai et al. (SIGIR 2017), "Learning a Hierarchical Embedding
+    Model for Personalized Product Search".
 
-    Each path of at least `min_levels` names, joined from root to leaf, is reduced to letters, lower-cased, freed of
-    stop words, stemmed (Krovetz), restricted to `vocabulary`, and freed of repetitions, of which the last stays.
-    The path "Camera, Photo" > "Digital Camera Lenses" becomes "photo digital camera lens".
+    Each path of at least `min_levels` names, joined from root to leaf, is reduced to letters and blanks,
+    lower-cased, freed of stop words, stemmed (Krovetz), restricted to `vocabulary`, and freed of repetitions, of
+    which the last stays. The path "Camera, Photo" > "Digital Camera Lenses" becomes "photo digital camera lens".
+    The stop words are our own list; the original takes INQUERY's.
 
     Args:
         paths: of each item, its paths, each from root to leaf, HTML entities resolved; paths[0] is padding.
@@ -108,7 +105,7 @@ def category_queries(
         return found - {""}
 
     rule = (
-        f"category paths of at least {min_levels} levels, root to leaf, lower-case letters without stop words, "
+        f"category paths of at least {min_levels} levels, root to leaf, in lower case without stop words, "
         f"{'Krovetz stems' if stem else 'unstemmed'}"
         f"{'' if vocabulary is None else f', within {len(vocabulary)} known terms'}, "
         "the last of repeated terms kept (Ai et al. 2017)"
@@ -116,15 +113,14 @@ def category_queries(
     return _table([set(), *map(queries, paths[1:])], rule)
 
 
-def title_queries(
-    titles: Sequence[str], *, min_items: int = 20, max_words: int = 3, min_group: int = 5
-) -> QueryTable:
+def title_queries(titles: Sequence[str], *, min_items: int = 20, max_words: int = 3, min_group: int = 20) -> QueryTable:
     """At most one query an item, made of words of its title that other titles share.
 
-    Eligible are words of two or more letters or digits, other than numbers and stop words, that occur in the titles of
-    `min_items` items. An item's query takes its eligible words in an order fixed by a hash of word and title, up to
-    `max_words`, and ends before the word that would leave fewer than `min_group` items whose titles hold them all.
-    The words then stand as in the title.
+    Eligible are words of two or more letters or digits, other than numbers and stop words, that occur in the
+    titles of `min_items` items. An item's query takes its eligible words in an order fixed by a hash of word and
+    title, up to `max_words`, and ends before the word that would leave fewer than `min_group` items whose titles
+    hold them all. The words then stand as in the title. Several items' titles hold the words of a query, but it
+    may have been made of one item only: `statistics` says how often.
 
     Args:
         titles: one an item, HTML entities resolved; titles[0] is padding.
@@ -141,9 +137,7 @@ def title_queries(
     def query(title: str, eligible: list[str]) -> set[str]:
         chosen: list[str] = []
         group: set[int] | None = None
-        for word in sorted(eligible, key=lambda word: blake2b(f"{word}\n{title}".encode()).digest())[
-            :max_words
-        ]:
+        for word in sorted(eligible, key=lambda word: blake2b(f"{word}\n{title}".encode()).digest())[:max_words]:
             group = holders[word] if group is None else group & holders[word]
             if len(group) < min_group:
                 break
@@ -151,8 +145,8 @@ def title_queries(
         return {" ".join(word for word in eligible if word in chosen)} - {""}
 
     rule = (
-        f"up to {max_words} words of an item's title, each in the titles of at least {min_items} items, all together "
-        f"in those of at least {min_group}"
+        f"up to {max_words} words of an item's title, each in the titles of at least {min_items} items, "
+        f"all together in those of at least {min_group}"
     )
     return _table([query(title, eligible) for title, eligible in zip(titles, words, strict=True)], rule)
 

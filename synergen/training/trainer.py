@@ -166,9 +166,7 @@ def _optimiser(model: Recommender, config: TrainingConfig) -> torch.optim.Optimi
     return torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True)
 
 
-def _resume(
-    path: Path, model: Recommender, optimiser: torch.optim.Optimizer
-) -> tuple[Summary, dict[str, Any]]:
+def _resume(path: Path, model: Recommender, optimiser: torch.optim.Optimizer) -> tuple[Summary, dict[str, Any]]:
     state = load_checkpoint(path)
     if state is None:
         return Summary(), {}

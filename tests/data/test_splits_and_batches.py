@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from conftest import toy_tables
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,8 +22,6 @@ from synergen.data.kinds import uniform_hash
 from synergen.data.splits import LeaveOneOut, Part
 from synergen.errors import UserError
 from synergen.events import validate
-
-from conftest import toy_tables
 
 
 def test_leave_one_out_counts_training_events_only(toy):
@@ -85,13 +84,9 @@ def test_every_training_event_is_a_target_once_with_as_much_history_as_fits(max_
         assert log.offsets[user] <= start <= first < stop <= split.train_ends()[user]
         assert stop - start <= max_history + 1
         seen[first:stop] += 1
-        if (
-            start > log.offsets[user]
-        ):  # a later window: each target has at least half of max_history before it
+        if start > log.offsets[user]:  # a later window: each target has at least half of max_history before it
             assert first - start >= max_history // 2
-    train = np.concatenate(
-        [np.arange(a, b) for a, b in zip(log.offsets[:-1], split.train_ends(), strict=True)]
-    )
+    train = np.concatenate([np.arange(a, b) for a, b in zip(log.offsets[:-1], split.train_ends(), strict=True)])
     assert (seen[train] == 1).all()
     assert seen.sum() == len(train)
 
@@ -142,9 +137,7 @@ def test_history_pairs_list_all_that_was_touched_before(toy):
     users = np.array([4, 1])
     rows, items = history_pairs(log, users, toy.split.targets(Part.TEST)[users])
     for row, user in enumerate(users):
-        assert (
-            items[rows == row].tolist() == log.items[log.offsets[user] : log.offsets[user + 1] - 1].tolist()
-        )
+        assert items[rows == row].tolist() == log.items[log.offsets[user] : log.offsets[user + 1] - 1].tolist()
 
 
 def test_kinds_are_drawn_once_with_the_stated_share():

@@ -1,0 +1,128 @@
+"""Runs side by side, one process and one thread a core, with their progress on one queue."""
+
+import multiprocessing
+import os
+import queue
+import signal
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from synergen.errors import UserError
+from synergen.runs import RunSpec, RunStore
+
+_REPORT_EVERY = 0.5
+"""Seconds between two reports of a run."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run to do, and where its data are."""
+
+    spec: RunSpec
+    source: str
+    out: Path
+    device: str
+    scale: str
+
+
+@dataclass(frozen=True)
+class Event:
+    """News of a run: a stage (loading, text, training, testing, done, failed) and its state."""
+
+    run_id: str
+    stage: str
+    state: dict[str, Any]
+
+
+def run_all(jobs: list[Job], workers: int, threads: int, show: Callable[[Event], None]) -> dict[str, str]:
+    """Do the jobs in order, at most `workers` at a time, each with `threads` threads.
+
+    Returns: the message of each run that failed, by run id. What is finished is on disk whatever happens later; an
+    unfinished run goes on from its last epoch when it is asked for again.
+
+    Raises:
+        KeyboardInterrupt: after the processes have been stopped.
+    """
+    context = multiprocessing.get_context("spawn")
+    news: Any = context.Queue()
+    waiting = list(jobs)
+    running: dict[str, Any] = {}
+    failed: dict[str, str] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                job = waiting.pop(0)
+                process = context.Process(target=_work, args=(job, threads, news), daemon=True)
+                with _thread_limit(threads):
+                    process.start()
+                running[job.spec.id] = process
+            try:
+                event: Event = news.get(timeout=0.2)
+            except queue.Empty:
+                for run_id, process in list(running.items()):
+                    if process.exitcode not in (None, 0):
+                        failed[run_id] = f"its process ended with status {process.exitcode} (out of memory, or killed)"
+                        show(Event(run_id, "failed", {"why": failed[run_id]}))
+                        del running[run_id]
+                continue
+            if event.stage == "failed":
+                failed[event.run_id] = event.state["why"]
+            if event.stage in ("done", "failed"):
+                running.pop(event.run_id).join()
+            show(event)
+    finally:
+        for process in running.values():
+            process.terminate()
+        for process in running.values():
+            process.join(timeout=5)
+    return failed
+
+
+@contextmanager
+def _thread_limit(threads: int) -> Iterator[None]:
+    """Numeric libraries read these when they are loaded, so they must stand in the child's environment."""
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, str(threads)))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _work(job: Job, threads: int, news: Any) -> None:
+    """The child process: one run."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C is the parent's to answer
+    parent = os.getppid()
+    import torch
+
+    from benchmarks.job import execute
+
+    torch.set_num_threads(threads)
+    run_id = job.spec.id
+    last = 0.0
+
+    def report(stage: str, state: dict[str, Any]) -> None:
+        nonlocal last
+        if os.getppid() != parent:
+            os._exit(1)  # the parent was killed: nobody waits for this run
+        if time.monotonic() - last >= _REPORT_EVERY or not state:
+            last = time.monotonic()
+            news.put(Event(run_id, stage, state))
+
+    try:
+        run = execute(job.spec, job.source, RunStore(job.out), job.device, job.scale, report)
+        news.put(Event(run_id, "done", {"seconds": run.record["seconds"], "training": run.record["training"]}))
+    except UserError as error:
+        news.put(Event(run_id, "failed", {"why": str(error)}))
+    except Exception:
+        news.put(Event(run_id, "failed", {"why": traceback.format_exc()}))

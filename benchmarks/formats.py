@@ -1,0 +1,157 @@
+"""A table of texts as Markdown and as LaTeX."""
+
+import re
+from dataclasses import dataclass
+from itertools import chain, groupby
+
+NOT_APPLICABLE = "–"
+
+_LATEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "{": r"\{",
+        "}": r"\}",
+        "%": r"\%",
+        "&": r"\&",
+        "_": r"\_",
+        "#": r"\#",
+        "$": r"\$",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        "–": "--",
+        "±": r"$\pm$",
+        "½": r"$\frac{1}{2}$",
+        "·": r"$\cdot$",
+        "×": r"$\times$",
+        "≤": r"$\leq$",
+        "≥": r"$\geq$",
+        "√": r"$\surd$",
+    }
+)
+_MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\|*_<>[]`"})
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a cell says: ours, and the paper's number, if any."""
+
+    ours: str
+    paper: str = ""
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Columns under a common name, or under none."""
+
+    name: str | None
+    titles: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row: one list of cells for each `Columns`."""
+
+    method: str
+    group: str | None
+    cells: tuple[tuple[Cell, ...], ...]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table as a reader sees it, before a format is chosen."""
+
+    name: str
+    """Table and number in the paper."""
+    title: str
+    heading: str
+    legend: str
+    columns: tuple[Columns, ...]
+    lines: tuple[Line, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def grouped(self) -> bool:
+        """Whether any row belongs to a group."""
+        return any(line.group for line in self.lines)
+
+
+def markdown(grid: Grid) -> str:
+    """One Markdown table for each group of columns, then the notes as a list."""
+
+    def row(cells: list[str]) -> str:
+        return f"| {' | '.join(cells)} |"
+
+    def shown(cell: Cell) -> str:
+        ours = cell.ours.translate(_MARKDOWN)
+        ours = f"**{ours}**" if cell.best else ours
+        return f"{ours} *({cell.paper.translate(_MARKDOWN)})*" if cell.paper else ours
+
+    text = [f"# {grid.name}: {grid.title.translate(_MARKDOWN)}", grid.heading.translate(_MARKDOWN), grid.legend]
+    for at, columns in enumerate(grid.columns):
+        head = ["Method", *(["Group"] if grid.grouped else []), *columns.titles]
+        table = [row(head), row(["---"] * len(head))]
+        for line in grid.lines:
+            group = [line.group or ""] if grid.grouped else []
+            table.append(row([line.method.translate(_MARKDOWN), *group, *map(shown, line.cells[at])]))
+        if columns.name:
+            text.append(f"## {columns.name.capitalize()}")
+        text.append("\n".join(table))
+    text.append("\n".join(f"- {note.translate(_MARKDOWN)}" for note in grid.notes))
+    return "\n\n".join(part for part in text if part) + "\n"
+
+
+def latex(grid: Grid, label: str) -> str:
+    """A `table` environment for a document that loads booktabs and graphicx."""
+
+    def shown(cell: Cell) -> str:
+        ours = cell.ours.translate(_LATEX)
+        ours = rf"\textbf{{{ours}}}" if cell.best else ours
+        return rf"{ours} \textit{{({cell.paper.translate(_LATEX)})}}" if cell.paper else ours
+
+    def row(cells: list[str]) -> str:
+        return " & ".join(cells) + r" \\"
+
+    width = 1 + sum(len(columns.titles) for columns in grid.columns)
+    body = []
+    if any(columns.name for columns in grid.columns):
+        start, rules, names = 2, [], [""]
+        for columns in grid.columns:
+            end = start + len(columns.titles) - 1
+            names.append(rf"\multicolumn{{{end - start + 1}}}{{c}}{{{(columns.name or '').translate(_LATEX)}}}")
+            rules.append(rf"\cmidrule(lr){{{start}-{end}}}")
+            start = end + 1
+        body += [row(names), " ".join(rules)]
+    titles = chain.from_iterable(columns.titles for columns in grid.columns)
+    body.append(row(["Method", *(title.translate(_LATEX) for title in titles)]))
+    for group, lines in groupby(grid.lines, key=lambda line: line.group):
+        body.append(r"\midrule")
+        if group:
+            body.append(row([rf"\multicolumn{{{width}}}{{l}}{{\emph{{{group}}}}}"]))
+        for line in lines:
+            body.append(row([line.method.translate(_LATEX), *map(shown, chain.from_iterable(line.cells))]))
+    caption = " ".join(part for part in (f"{grid.title}.", grid.heading, grid.legend) if part)
+    return "\n".join(
+        [
+            r"% Needs \usepackage{booktabs} and \usepackage{graphicx}.",
+            r"\begin{table}[tp]",
+            r"\centering",
+            rf"\caption{{{caption.translate(_LATEX)}}}",
+            rf"\label{{tab:{re.sub('[^A-Za-z0-9.:-]+', '-', label)}}}",
+            r"\resizebox{\linewidth}{!}{%",
+            rf"\begin{{tabular}}{{l{'c' * (width - 1)}}}",
+            r"\toprule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}}",
+            r"\par\smallskip",
+            r"\begin{minipage}{\linewidth}\footnotesize\raggedright",
+            *(rf"{note.translate(_LATEX)}\par" for note in grid.notes),
+            r"\end{minipage}",
+            r"\end{table}",
+            "",
+        ]
+    )

@@ -1,0 +1,110 @@
+"""From a table to its runs: which model, with which settings, under which protocol."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from baselines.registry import MODELS, settings_type, tasks_of
+from benchmarks.tables import RowSpec, Spec
+from synergen.errors import UserError, unknown_name
+from synergen.runs import RunSpec
+from synergen.settings import from_mapping
+from synergen.training.trainer import TrainingConfig
+
+_FOLDER = Path(__file__).resolve().parent
+_SECTIONS = ("settings", "training")
+
+
+@lru_cache
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file as a mapping."""
+    loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(loaded, dict):
+        raise UserError(f"{path}: a mapping is expected at the top")
+    return loaded
+
+
+def scales() -> dict[str, Any]:
+    """The scales by name: what they fix for every model alike."""
+    return read_yaml(_FOLDER / "specs" / "scales.yaml")
+
+
+def model_config(model: str, dataset: str, scale: str) -> dict[str, dict[str, Any]]:
+    """Settings and training of a model: its defaults, then the scale's, then the data set's (later ones win), and last
+    what the scale fixes for all models.
+
+    Raises:
+        UserError: an unknown scale or model, or an unknown key in the model's file.
+    """
+    if scale not in scales():
+        raise unknown_name("scale", scale, scales())
+    kind = settings_type(model)
+    path = _FOLDER / "configs" / f"{model}.yaml"
+    content = read_yaml(path)
+    layers = [content, content.get("scales", {}).get(scale, {}), content.get("datasets", {}).get(dataset, {})]
+    for key in content:
+        if key not in (*_SECTIONS, "scales", "datasets"):
+            raise unknown_name("key", key, (*_SECTIONS, "scales", "datasets"), where=str(path))
+    merged: dict[str, dict[str, Any]] = {section: {} for section in _SECTIONS}
+    for layer in layers:
+        for section in _SECTIONS:
+            merged[section] |= layer.get(section, {})
+    merged["training"] |= scales()[scale]
+    from_mapping(kind, merged["settings"], f"{path}, settings")
+    from_mapping(TrainingConfig, merged["training"], f"{path}, training")
+    return merged
+
+
+def run_spec(row: RowSpec, protocol: Mapping[str, Any], dataset: str, scale: str, seed: int) -> RunSpec:
+    """The run that fills a row for one seed. Joint training falls to what the model serves."""
+    assert row.model is not None
+    return make_run(row.model, row.task, row.settings, protocol, dataset, scale, seed)
+
+
+def make_run(
+    model: str,
+    task: str,
+    overrides: Mapping[str, Any],
+    protocol: Mapping[str, Any],
+    dataset: str,
+    scale: str,
+    seed: int,
+    training_overrides: Mapping[str, Any] | None = None,
+) -> RunSpec:
+    """A run of a registered model, the overrides on top of its configuration."""
+    config = model_config(model, dataset, scale)
+    settings = config["settings"] | dict(overrides)
+    known = {field.name for field in fields(settings_type(model))}
+    if "max_history" in known:
+        settings["max_history"] = protocol["max_history"]
+    from_mapping(settings_type(model), settings, f"settings of {model}")
+    training = config["training"] | dict(training_overrides or {}) if known else {}
+    from_mapping(TrainingConfig, training, f"training of {model}")
+    return RunSpec(model, dataset, task, seed, settings, training, dict(protocol))
+
+
+def plan(spec: Spec, dataset: str, scale: str, seeds: int, only: list[str] | None) -> dict[str, list[RunSpec]]:
+    """The runs of every row that can run, by method.
+
+    Raises:
+        UserError: a name in `only` that is neither a method nor a model of the table.
+    """
+    runnable = [row for row in spec.rows if row.model in MODELS and not spec.qualitative]
+    if only is not None:
+        names = {row.method for row in spec.rows} | {row.model for row in spec.rows if row.model}
+        for name in only:
+            if name not in names:
+                raise unknown_name("model", name, names, where=f"table {spec.number}")
+        runnable = [row for row in runnable if row.method in only or row.model in only]
+    return {
+        row.method: [run_spec(row, spec.protocol, dataset, scale, seed) for seed in range(seeds)] for row in runnable
+    }
+
+
+def registry_tasks() -> dict[str, frozenset[str]]:
+    """The tasks that each registered model serves."""
+    return {name: frozenset(map(str, tasks_of(name))) for name in MODELS}

@@ -1,0 +1,212 @@
+"""Regenerate a table of the SynerGen paper beside the paper's numbers.
+
+Runs that have a record are reused, unfinished ones go on from their last epoch, the rest is trained. A table is a
+function of records alone: when every run has one, nothing is trained and no data set is read.
+"""
+
+import argparse
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+if __package__ in (None, ""):  # python benchmarks/run.py, without installation
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.display import console_table
+from benchmarks.execute import Job, run_all
+from benchmarks.plan import plan, registry_tasks, scales
+from benchmarks.progress import Display, duration, label
+from benchmarks.tables import Spec, build, load_spec, to_json, write
+from synergen.data.dataset import find_source
+from synergen.errors import UserError
+from synergen.runs import Run, RunSpec, RunStore, refuse_other_data
+
+RESULTS = Path(__file__).resolve().parents[1] / "results"
+
+EXAMPLES = """\
+examples:
+  python benchmarks/run.py --table 3                            ml-100k, a few minutes
+  python benchmarks/run.py --table 2 --dataset DIR --scale cpu  your own log, early-stopped on validation
+  python benchmarks/run.py --table 3 --models SASRec,BM25 --seeds 3
+  python benchmarks/run.py --table 3 --plan                     what would run, and how long it would take
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    p.add_argument("--table", type=int, required=True, help="table of the paper: 1, 2, 3 or 4")
+    p.add_argument(
+        "--dataset",
+        default="ml-100k",
+        metavar="NAME|DIR",
+        help="a built-in data set, or a folder with interactions.parquet (see README); default ml-100k",
+    )
+    p.add_argument(
+        "--scale",
+        default="smoke",
+        metavar="NAME",
+        help="epoch budget and patience, the same for every model: smoke (default), cpu (until validation stops "
+        "improving) or paper (for GPUs); see benchmarks/specs/scales.yaml",
+    )
+    p.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds 0..N-1 of every run; default 1")
+    p.add_argument("--models", metavar="A,B", help="run only these rows; the others show what has been run before")
+    p.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="results folder; default results/")
+    p.add_argument("--workers", type=int, metavar="N", help="runs side by side; default one a core, one on a GPU")
+    p.add_argument(
+        "--threads", type=int, default=1, metavar="N",
+        help="threads of each run; default 1: on another number sums round otherwise and numbers change a little",
+    )
+    p.add_argument("--device", help="cpu or cuda; default: cuda where there is one")
+    p.add_argument("--force", action="store_true", help="forget the records of these runs and train again")
+    p.add_argument("--plan", action="store_true", help="say what would run and for how long, and stop")
+    p.add_argument("--json", action="store_true", help="print the table as JSON instead of text")
+    return p
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    options = parser().parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    screen = Console(stderr=options.json, highlight=False)
+    try:
+        return _table(options, screen)
+    except UserError as error:
+        Console(stderr=True, highlight=False).print(f"error: {error}", markup=False, soft_wrap=True)
+        return 2
+    except KeyboardInterrupt:
+        Console(stderr=True).print("stopped. Finished runs are kept; the same command goes on where this one stopped.")
+        return 130
+
+
+def _table(options: argparse.Namespace, screen: Console) -> int:
+    spec = load_spec(options.table)
+    if options.seeds < 1:
+        raise UserError("--seeds must be 1 or more")
+    only = options.models.split(",") if options.models else None
+    name = dataset_name(options.dataset)
+    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    store = RunStore(options.out)
+    wanted = plan(spec, name, options.scale, options.seeds, only)
+    shown = plan(spec, name, options.scale, options.seeds, None)
+    if options.force and not options.plan:
+        for run_id in {run.id for runs in wanted.values() for run in runs}:
+            store.discard(run_id)
+    finished = {run.id: store.load(run.id) for runs in shown.values() for run in runs}
+    todo = {run.id: (method, run) for method, runs in wanted.items() for run in runs if finished[run.id] is None}
+    _refuse_other_data(options.dataset, name, finished)
+    _announce(screen, spec, name, options, todo, len(finished), store)
+    if options.plan:
+        return 0
+    failed: dict[str, str] = {}
+    if todo:
+        source = find_source(options.dataset)
+        source.files()
+        store.check_writable()
+        failed = _train(options, screen, todo, store, device)
+        finished |= {run_id: store.load(run_id) for run_id in todo}
+    runs = {m: [r for run in specs if (r := finished[run.id]) is not None] for m, specs in shown.items()}
+    table = build(spec, runs, registry_tasks(), name)
+    if options.json:
+        print(json.dumps(to_json(table), ensure_ascii=False))
+    else:
+        for part in console_table(table):
+            screen.print(part)
+    written = write(table, options.out / "tables", f"table{spec.number}.{name}")
+    screen.print(f"written: {', '.join(str(path) for path in written)}", soft_wrap=True)
+    for run_id, why in failed.items():
+        raise UserError(f"{todo[run_id][0]} seed {todo[run_id][1].seed} failed: {why}")
+    return 0
+
+
+def dataset_name(name_or_folder: str) -> str:
+    """The name that runs and tables carry: a folder's own name."""
+    return Path(name_or_folder).resolve().name if Path(name_or_folder).is_dir() else name_or_folder
+
+
+def _refuse_other_data(dataset: str, name: str, finished: dict[str, Run | None]) -> None:
+    """Records speak of the files they were made from; where those are at hand, they must be the same."""
+    records = [run.record for run in finished.values() if run is not None]
+    try:
+        source_hash = find_source(dataset).source_hash()
+    except UserError:
+        if records:
+            return  # a table from records alone
+        raise
+    for record in records:
+        refuse_other_data(record, source_hash, name)
+
+
+def _announce(
+    screen: Console,
+    spec: Spec,
+    name: str,
+    options: argparse.Namespace,
+    todo: dict[str, tuple[str, RunSpec]],
+    known: int,
+    store: RunStore,
+) -> None:
+    screen.print(
+        f"Table {spec.number} on {name}, scale {options.scale}, {options.seeds} seed(s): {spec.title}", soft_wrap=True
+    )
+    if not todo:
+        screen.print("nothing to train" + (": every run has a record" if known else ""))
+        return
+    past = store.records() + (RunStore(RESULTS).records() if store.folder != RESULTS else [])
+    estimates = [_estimate(run, options.scale, past) for _, run in todo.values()]
+    workers = _workers(options, len(todo))
+    for (method, run), seconds in zip(todo.values(), estimates, strict=True):
+        state = "goes on" if store.checkpoint_path(run.id).exists() else "to run"
+        screen.print(f"  {label(run, method):<28} {state}, about {duration(seconds)}", soft_wrap=True)
+    known_seconds = [s for s in estimates if s is not None]
+    if len(known_seconds) == len(estimates):
+        total = max(sum(known_seconds) / workers, max(known_seconds))
+        screen.print(f"{len(todo)} runs, {workers} side by side: about {duration(total)} in all")
+    else:
+        screen.print(f"{len(todo)} runs, {workers} side by side; the time is known after each one's first epoch")
+    if torch.cuda.is_available() and options.scale != "paper":
+        screen.print(f"there is a GPU: --scale paper would use the paper's sizes (scales: {', '.join(scales())})")
+
+
+def _estimate(run: RunSpec, scale: str, past: list[dict]) -> float | None:
+    """Seconds that a like run took before, where there is one."""
+    alike = [
+        record["seconds"]
+        for record in past
+        if (record["model"], record["dataset"], record["task"], record["scale"])
+        == (run.model, run.dataset, run.task, scale)
+    ]
+    return sum(alike) / len(alike) if alike else None
+
+
+def _workers(options: argparse.Namespace, runs: int) -> int:
+    if options.workers is not None and options.workers < 1:
+        raise UserError("--workers must be 1 or more")
+    default = 1 if torch.cuda.is_available() and options.device != "cpu" else (os.cpu_count() or 1)
+    return min(options.workers or default, max(1, runs))
+
+
+def _train(
+    options: argparse.Namespace,
+    screen: Console,
+    todo: dict[str, tuple[str, RunSpec]],
+    store: RunStore,
+    device: str,
+) -> dict[str, str]:
+    past = store.records() + RunStore(RESULTS).records()
+    longest_first = sorted(todo.values(), key=lambda item: -(_estimate(item[1], options.scale, past) or float("inf")))
+    jobs = [Job(run, options.dataset, options.out, device, options.scale) for _, run in longest_first]
+    labels = {run.id: label(run, method) for method, run in longest_first}
+    with Display(screen, labels) as display:
+        return run_all(jobs, _workers(options, len(jobs)), options.threads, display.show)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""Does the data leak? Shares and trivial rankers that a reader should see under every table."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from synergen.contract import Requests
+from synergen.data.splits import LeaveOneOut, Part
+from synergen.events import EventLog
+
+
+@dataclass(frozen=True)
+class SeenRanker:
+    """Puts candidates that are in the history first: it scores well only where the data leak or repeat."""
+
+    n_items: int
+
+    def score(self, requests: Requests, candidates: Tensor) -> Tensor:
+        seen = torch.zeros(len(requests.times), self.n_items + 1)
+        seen.scatter_(1, requests.history.items, 1.0)
+        seen[:, 0] = 0.0
+        return seen[:, candidates] if candidates.dim() == 1 else seen.gather(1, candidates)
+
+
+@dataclass(frozen=True)
+class PopularRanker:
+    """Orders candidates by their training events."""
+
+    item_counts: np.ndarray  # (V + 1,)
+
+    def score(self, requests: Requests, candidates: Tensor) -> Tensor:
+        counts = torch.from_numpy(self.item_counts).double()[candidates]
+        return counts.expand(len(requests.times), -1) if candidates.dim() == 1 else counts
+
+
+def leak_shares(log: EventLog, split: LeaveOneOut) -> dict[str, float]:
+    """Shares of test events whose answer, or whose time, is given away by the log.
+
+    - targets in own history: the item was touched before; in full ranking it would be removed, in a pool recognised.
+    - search targets in same-time history: the published construction's leak (one purchase as two events).
+    - targets tied in time: file order decides what is "next".
+    - training events after the target: future information of other users that leave-one-out lets in.
+    """
+    at = split.targets(Part.TEST)
+    position = np.arange(log.n_events)
+    target_of_user = at[log.users]
+    is_history = position < target_of_user
+    same_item = (log.items == log.items[target_of_user]) & is_history
+    same_time = log.times == log.times[target_of_user]
+    repeated = np.bincount(log.users[same_item], minlength=log.n_users) > 0
+    leaked = np.bincount(log.users[same_item & same_time], minlength=log.n_users) > 0
+    tied = np.bincount(log.users[is_history & same_time], minlength=log.n_users) > 0
+    searched = log.queries[at] > 0
+    train_times = np.sort(log.times[position < split.train_ends()[log.users]])
+    later = 1 - np.searchsorted(train_times, log.times[at], side="right") / max(1, len(train_times))
+    return {
+        "test targets in own history": float(repeated.mean()),
+        "search targets in own history at the same time": float(leaked[searched].mean()) if searched.any() else 0.0,
+        "test targets tied in time with the event before": float(tied.mean()),
+        "training events later than a test event, mean": float(later.mean()),
+    }

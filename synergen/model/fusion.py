@@ -1,0 +1,132 @@
+"""From ids to tokens: item and query vectors, and the MLP that fuses them with the action.
+
+Paper section 3.2.
+"""
+
+import math
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from synergen.model.dropout import Dropout
+
+INITIAL_STD = 0.02
+
+
+def standardise(vectors: np.ndarray, scale: float) -> Tensor:
+    """Text vectors (N, text width) with zero mean and `scale` standard deviation in each dimension, float16.
+
+    All-zero rows have no text: they count for nothing and stay zero.
+    """
+    rows = torch.from_numpy(np.asarray(vectors, dtype=np.float32))
+    written = rows.any(dim=1)
+    texts = rows[written]
+    if len(texts) == 0:
+        return rows.half()
+    std = texts.std(dim=0, correction=0)
+    std = torch.where(std > 1e-6, std, torch.ones_like(std))  # a dimension that never varies says nothing
+    rows = rows.clone()
+    rows[written] = (texts - texts.mean(dim=0)) / std * scale
+    return rows.half()
+
+
+class TextTable(nn.Module):
+    """Frozen text vectors behind a trained projection to D; rows without text give the zero vector.
+
+    The vectors are no part of the state dict: whoever builds the model supplies them again.
+    """
+
+    def __init__(self, vectors: np.ndarray, width: int, scale: float) -> None:
+        super().__init__()
+        self.register_buffer("vectors", standardise(vectors, scale), persistent=False)
+        self.project = nn.Linear(vectors.shape[1], width, bias=False)
+        # Projected rows start as large as id vectors do.
+        self.initial_std = INITIAL_STD / (scale * math.sqrt(vectors.shape[1]))
+
+    vectors: Tensor  # (N, text width) float16
+
+    def forward(self, ids: Tensor | None = None) -> Tensor:
+        """Vectors (..., D) of `ids` (...), or (N, D) of all."""
+        rows = self.vectors if ids is None else F.embedding(ids, self.vectors)
+        return self.project(rows.to(self.project.weight.dtype))
+
+
+class ItemTable(nn.Module):
+    """Item vectors: the sum of a trained id vector and projected text, or either. Row 0, padding, is zero.
+
+    A sum of projections is the paper's concatenation followed by a linear layer.
+
+    Args:
+        n_items: V.
+        width: D.
+        inputs: which parts there are.
+        text: (V + 1, text width), needed unless `inputs` is "id".
+        text_scale: standard deviation of the frozen vectors.
+    """
+
+    def __init__(
+        self,
+        n_items: int,
+        width: int,
+        inputs: Literal["id", "text", "both"],
+        text: np.ndarray | None,
+        text_scale: float,
+    ) -> None:
+        super().__init__()
+        self.id: nn.Embedding | None = None
+        self.text: TextTable | None = None
+        if inputs != "text":
+            self.id = nn.Embedding(n_items + 1, width, padding_idx=0)
+        if inputs != "id":
+            assert text is not None
+            self.text = TextTable(text, width, text_scale)
+
+    def forward(self, ids: Tensor | None = None) -> Tensor:
+        """Vectors (..., D) of `ids` (...), or the catalogue's (V + 1, D)."""
+        if self.text is None:
+            assert self.id is not None
+            return self.id.weight if ids is None else self.id(ids)
+        text = self.text(ids)
+        if self.id is None:
+            return text
+        return text + (self.id.weight if ids is None else self.id(ids))
+
+
+class Fusion(nn.Module):
+    """fuse[query; item; action]: an MLP over the concatenation, beside a path that hands the item on unchanged.
+
+    Inputs are scaled by √D, since item vectors start as small as good output vectors do. The item's path takes it
+    through the residual stream to the output: a context token starts from "similar to the last item" and need not
+    learn to copy, and a ranking token knows its candidate.
+
+    The first layer of an MLP over a concatenation is a sum of one linear map for each part, so that a request is
+    mapped once for all of its candidates.
+    """
+
+    def __init__(self, width: int, n_actions: int, dropout: float) -> None:
+        super().__init__()
+        self.scale = math.sqrt(width)
+        self.mask = nn.Parameter(torch.randn(width) * INITIAL_STD)
+        self.action = nn.Embedding(n_actions + 1, width)  # row 0: any action
+        self.from_item = nn.Linear(width, width)
+        self.from_action = nn.Linear(width, width, bias=False)
+        self.from_query = nn.Linear(width, width, bias=False)
+        self.out = nn.Linear(width, width)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, items: Tensor, actions: Tensor, queries: Tensor | None = None) -> Tensor:
+        """Tokens (..., D).
+
+        Args:
+            items: (..., D) item vectors.
+            actions: (...) int64, 0 for any; broadcasts against `items`.
+            queries: query vectors (..., D), broadcasts too; none stands for zeros.
+        """
+        items = items * self.scale
+        rest = self.from_action(self.action(actions) * self.scale)
+        if queries is not None:
+            rest = rest + self.from_query(queries * self.scale)
+        return self.dropout(items + self.out(F.gelu(self.from_item(items) + rest)))

@@ -1,0 +1,269 @@
+"""What every model of the registry owes to `synergen.contract`: one suite, no model exempt.
+
+Expected values are the definitions of the contract: two inputs that say the same must give the same scores.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from baselines import registry
+from synergen.contract import Batch, DataView, Recommender, Requests, Task
+from synergen.errors import UserError
+
+V = 30
+EVERYTHING = torch.arange(1, V + 1)
+HISTORIES = [[3, 1, 4, 1, 5, 9], [2], [6, 5, 3, 5], [], [8, 9, 7]]
+SEQUENCES = [[1, 2, 3, 4, 5], [6, 7, 8, 9], [11, 12, 13], [14, 15], [16, 17, 18, 19, 20, 21], [22, 23, 24]]
+
+SMALL: dict[str, dict[str, Any]] = {
+    "SynerGen": {
+        "width": 16, "layers": 2, "heads": 2, "ffn_width": 32, "dropout": 0.0, "embedding_dropout": 0.0,
+        "max_history": 8,
+    },
+    "SASRec": {"hidden_size": 16, "hidden_dropout": 0.0, "attention_dropout": 0.0, "max_history": 8},
+    "BERT4Rec": {"hidden_size": 16, "hidden_dropout": 0.0, "attention_dropout": 0.0, "max_history": 8},
+}  # fmt: skip
+"""Sizes that train in seconds, without dropout. A model that is not named here has its defaults."""
+
+VARIANTS: dict[str, list[dict[str, Any]]] = {
+    "SynerGen": [{"inputs": "both"}, {"inputs": "id", "retrieval_loss": "full_softmax", "ranking_head": False}],
+}
+"""Settings that make another model of the same name."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model with the task to test it on."""
+
+    name: str
+    settings: dict[str, Any]
+    task: Task
+
+    @property
+    def learns(self) -> bool:
+        return registry.model_class(self.name).learns
+
+    def build(self, data: DataView, seed: int = 0, **others: Any) -> Recommender:
+        torch.manual_seed(seed)
+        return registry.build(self.name, data, self.settings | others).eval()
+
+
+CASES = [
+    pytest.param(
+        Case(name, SMALL.get(name, {}) | variant, task),
+        id="-".join([name, *(str(value) for value in variant.values()), task]),
+    )
+    for name in registry.MODELS
+    for variant in VARIANTS.get(name, [{}])
+    for task in sorted(registry.tasks_of(name))
+]
+LEARNERS = [case for case in CASES if case.values[0].learns]  # type: ignore[union-attr]
+OTHERS = [case for case in CASES if case not in LEARNERS]
+every_model = pytest.mark.parametrize("case", CASES)
+every_learner = pytest.mark.parametrize("case", LEARNERS)
+
+
+@pytest.fixture(scope="module")
+def data(request: pytest.FixtureRequest) -> DataView:
+    return request.getfixturevalue("make_view")(V)
+
+
+def same(left: torch.Tensor, right: torch.Tensor) -> None:
+    torch.testing.assert_close(left, right, rtol=1e-5, atol=1e-6)
+
+
+def step(model: Recommender, batch: Batch, optimiser: torch.optim.Optimizer) -> float:
+    total = torch.stack(list(model.loss(batch).values())).sum()
+    optimiser.zero_grad()
+    total.backward()
+    optimiser.step()
+    return total.item()
+
+
+@every_model
+def test_scores_are_finite_also_without_history(
+    case: Case, data: DataView, make_requests: Callable[..., Requests]
+) -> None:
+    model = case.build(data)
+    everyone: list[list[list[int]]] = [HISTORIES, [[], []], [[]]]
+    for rows in everyone:
+        scores = model.score(make_requests(rows, case.task), EVERYTHING)
+        assert scores.shape == (len(rows), V)
+        assert scores.isfinite().all()
+
+
+@every_model
+def test_padding_changes_no_score(case: Case, data: DataView, make_requests: Callable[..., Requests]) -> None:
+    model = case.build(data)
+    scores = [model.score(make_requests(HISTORIES, case.task, width=width), EVERYTHING) for width in (6, 7, 8, 12)]
+    for other in scores[1:]:
+        same(other, scores[0])
+
+
+@every_model
+def test_batch_order_changes_no_score(case: Case, data: DataView, make_requests: Callable[..., Requests]) -> None:
+    model = case.build(data)
+    asked = make_requests(HISTORIES, case.task, width=6)
+    backwards = make_requests(HISTORIES[::-1], case.task, width=6)
+    backwards = replace(backwards, queries=asked.queries.flip(0))
+    scores = model.score(asked, EVERYTHING)
+    same(model.score(backwards, EVERYTHING).flip(0), scores)
+    alone = make_requests(HISTORIES[:1], case.task)
+    same(model.score(replace(alone, queries=asked.queries[:1]), EVERYTHING), scores[:1])
+
+
+@every_model
+def test_a_candidates_score_ignores_the_others(
+    case: Case, data: DataView, make_requests: Callable[..., Requests]
+) -> None:
+    model = case.build(data)
+    asked = make_requests(HISTORIES, case.task)
+    scores = model.score(asked, EVERYTHING)
+    order = torch.randperm(V, generator=torch.Generator().manual_seed(1))
+    same(model.score(asked, EVERYTHING[order]), scores[:, order])
+    own = torch.stack([EVERYTHING.roll(row) for row in range(len(HISTORIES))])  # (B, V)
+    same(model.score(asked, own), scores.gather(1, own - 1))
+    same(model.score(asked, own[:, :1]), scores.gather(1, own[:, :1] - 1))
+
+
+@every_model
+def test_a_request_sees_its_history_only(case: Case, data: DataView, make_requests: Callable[..., Requests]) -> None:
+    """What lies beyond `lengths` is the future or padding: a model may not read it."""
+    model = case.build(data)
+    past, future = [[3, 1, 4], [2, 6]], [[3, 1, 4, 15, 9], [2, 6, 5, 3, 5]]
+    asked = make_requests(past, case.task)
+    longer = make_requests(future, case.task)
+    leaking = replace(asked, history=replace(longer.history, lengths=asked.history.lengths))
+    same(model.score(leaking, EVERYTHING), model.score(asked, EVERYTHING))
+
+
+@every_model
+def test_events_beyond_max_history_are_forgotten(
+    case: Case, data: DataView, make_requests: Callable[..., Requests]
+) -> None:
+    if "max_history" not in {field.name for field in fields(registry.settings_type(case.name))}:
+        pytest.skip("reads no history")
+    model = case.build(data, max_history=3)
+    histories = [[7, 8, 1, 2, 3]], [[9, 9, 1, 2, 3]], [[4, 1, 2]]
+    scores = [model.score(make_requests(rows, case.task), EVERYTHING) for rows in histories]
+    same(scores[0], scores[1])
+    assert not torch.allclose(scores[0], scores[2])
+
+
+@every_model
+def test_scores_and_shapes_survive_a_reload(
+    case: Case, data: DataView, make_requests: Callable[..., Requests], tmp_path: Path
+) -> None:
+    model, other = case.build(data, seed=1), case.build(data, seed=2)
+    asked = make_requests(HISTORIES, case.task)
+    scores = model.score(asked, EVERYTHING)
+    assert torch.equal(other.score(asked, EVERYTHING), scores) is not case.learns
+    torch.save(model.state_dict(), tmp_path / "weights.pt")
+    other.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
+    assert torch.equal(other.score(asked, EVERYTHING), scores)
+
+
+@every_model
+def test_unknown_settings_are_refused_with_the_nearest(case: Case, data: DataView) -> None:
+    for field in fields(registry.settings_type(case.name))[:3]:
+        with pytest.raises(UserError, match=f"'{field.name}x' in settings of {case.name}: did you mean"):
+            case.build(data, **{f"{field.name}x": 1})
+    with pytest.raises(UserError, match=f"'zzz' in settings of {case.name}"):
+        case.build(data, zzz=1)
+
+
+@every_learner
+def test_same_seed_same_result(
+    case: Case, data: DataView, make_batch: Callable[..., Batch], make_requests: Callable[..., Requests]
+) -> None:
+    results = []
+    for seed in (5, 5, 6):
+        model = case.build(data, seed=seed).train()
+        optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2)
+        losses = [step(model, make_batch(SEQUENCES), optimiser) for _ in range(3)]
+        scores = model.eval().score(make_requests(HISTORIES, case.task), EVERYTHING)
+        results.append((losses, scores.tolist()))
+    assert results[0] == results[1]
+    assert results[0] != results[2]
+
+
+@every_learner
+def test_the_future_leaves_the_past_alone(case: Case, data: DataView, make_batch: Callable[..., Batch]) -> None:
+    """The loss at the first three events is the same whatever comes after them."""
+    if case.name == "BERT4Rec":
+        pytest.skip("bidirectional by design: trained to fill gaps, asked only with the mask at the end")
+    model = case.build(data)
+    endings = ([4, 5, 6], [20, 21, 22], [3, 1, 2])
+    values = []
+    for ending in endings:
+        torch.manual_seed(0)
+        batch = make_batch([[1, 2, 3, *ending], [7, 8, 9, *ending]], targets_before=3)
+        later = torch.arange(6) >= 3
+        events = batch.events
+        shift = sum(ending) * later  # the times, queries, and requests of later events change too
+        events = replace(events, times=events.times + shift, queries=events.queries * ~later)
+        values.append(torch.stack(list(model.loss(replace(batch, events=events)).values())))
+    same(values[1], values[0])
+    same(values[2], values[0])
+    torch.manual_seed(0)
+    changed = make_batch([[1, 25, 3, 4, 5, 6], [7, 26, 9, 4, 5, 6]], targets_before=3)
+    assert not torch.allclose(torch.stack(list(model.loss(changed).values())), values[0])
+
+
+@every_learner
+def test_one_batch_can_be_learnt_by_heart(
+    case: Case, data: DataView, make_batch: Callable[..., Batch], make_requests: Callable[..., Requests]
+) -> None:
+    """Each sequence ends in an item that no other has; after training on them all, the model asked for the next item
+    of each beginning puts that item above all that the user has not had yet."""
+    model = case.build(data).train()
+    batch = make_batch(SEQUENCES)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    first = step(model, batch, optimiser)
+    for _ in range(99):
+        last = step(model, batch, optimiser)
+    assert last < first / 2
+    searched = batch.events.queries.gather(1, batch.events.lengths[:, None] - 1)[:, 0]  # (B,)
+    mine = searched > 0 if case.task is Task.SEARCH else searched == 0
+    rows = [row for row, use in zip(SEQUENCES, mine.tolist(), strict=True) if use]
+    asked = replace(make_requests([row[:-1] for row in rows], case.task), queries=searched[mine])
+    with torch.no_grad():
+        scores = model.eval().score(asked, EVERYTHING)
+    for place, row in enumerate(rows):
+        scores[place, torch.tensor(row[:-1]) - 1] = -torch.inf
+    assert (scores.argmax(1) + 1).tolist() == [row[-1] for row in rows]
+
+
+@every_learner
+def test_loss_terms_are_finite_scalars_in_bfloat16_too(
+    case: Case, data: DataView, make_batch: Callable[..., Batch]
+) -> None:
+    model = case.build(data).train()
+    for batch in (make_batch(SEQUENCES), make_batch([[1], [2]]), make_batch([[1, 2], []])):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            terms = model.loss(batch)
+        assert all(term.shape == () and term.isfinite() for term in terms.values())
+        torch.stack([term.float() for term in terms.values()]).sum().backward()
+        assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+@every_learner
+def test_every_parameter_has_one_learning_rate(case: Case, data: DataView) -> None:
+    model = case.build(data)
+    groups = model.parameter_groups()
+    assert set(groups) == {"dense", "sparse"}
+    grouped = [id(parameter) for group in groups.values() for parameter in group]
+    assert sorted(grouped) == sorted(id(parameter) for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_models_that_do_not_learn_have_no_loss(case: Case, data: DataView, make_batch: Callable[..., Batch]) -> None:
+    model = case.build(data)
+    assert list(model.parameters()) == []
+    with pytest.raises(TypeError, match=f"{case.name} has nothing to learn"):
+        model.loss(make_batch(SEQUENCES))

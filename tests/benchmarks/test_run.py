@@ -1,0 +1,221 @@
+"""The main command on a small shop: whole tables, killed and interrupted runs, damaged records, bad arguments."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import toy_tables
+
+from benchmarks import run
+from synergen.runs import RunStore
+
+ROOT = Path(run.__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory) -> Path:
+    """400 users, 150 items, dense enough for the tables' filter of five events."""
+    folder = tmp_path_factory.mktemp("data") / "shop"
+    folder.mkdir()
+    interactions, items = toy_tables(users=400, items=150)
+    interactions.to_parquet(folder / "interactions.parquet")
+    items.to_parquet(folder / "items.parquet")
+    return folder
+
+
+def command(shop: Path, out: Path, *more: str) -> list[str]:
+    return ["--table", "3", "--dataset", str(shop), "--out", str(out), "--models", "SASRec,Popularity,BM25", *more]
+
+
+def rows_of(out: Path, table: int = 3) -> dict:
+    content = json.loads((out / "tables" / f"table{table}.shop.json").read_text())
+    return {(row["method"], row["block"]): row for row in content["rows"]}
+
+
+def files_of(out: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in (out / "runs").iterdir()}
+
+
+@pytest.fixture(scope="module")
+def finished(shop, tmp_path_factory) -> Path:
+    """Table 3 with two seeds, made once."""
+    out = tmp_path_factory.mktemp("results")
+    assert run.main(command(shop, out, "--seeds", "2")) == 0
+    return out
+
+
+def test_a_table_holds_every_row_with_its_status(finished):
+    rows = rows_of(finished)
+    assert len(rows) == 2 * 11  # eleven methods, two blocks
+    done = {key for key, row in rows.items() if row["status"] == "done"}
+    assert done == {
+        ("SASRec", "recommendation"), ("Popularity", "recommendation"), ("Popularity", "search"), ("BM25", "search"),
+    }  # fmt: skip
+    assert rows["SASRec", "search"]["status"] == "not applicable"
+    assert rows["UniSAR", "search"]["status"] == "pending"
+    sasrec = rows["SASRec", "recommendation"]
+    assert sasrec["seeds"] == 2
+    assert len(sasrec["runs"]) == 2
+    assert sasrec["paper"]["R@10"] == 67.72  # the paper, Table 3
+    assert set(sasrec["metrics"]) == {"R@1", "R@5", "R@10", "N@5", "N@10"}
+    interval = sasrec["metrics"]["R@10"]
+    assert 0 <= interval["low"] <= interval["mean"] <= interval["high"] <= 1
+
+
+def test_a_model_learns_what_there_is_to_learn(finished):
+    # users walk along the item numbers in steps of three: the next item follows from the last one
+    rows = rows_of(finished)
+    assert rows["SASRec", "recommendation"]["metrics"]["R@1"]["mean"] > 0.5
+    assert rows["Popularity", "recommendation"]["metrics"]["R@1"]["mean"] < 0.2
+
+
+def test_all_formats_are_written(finished):
+    names = {path.name for path in (finished / "tables").iterdir()}
+    assert names == {f"table3.shop.{ending}" for ending in ("md", "csv", "tex", "json")}
+
+
+def test_records_say_how_the_number_was_made(finished):
+    records = [r for r in RunStore(finished).records() if r["model"] == "SASRec"]
+    assert sorted(r["seed"] for r in records) == [0, 1]
+    record = records[0]
+    assert record["training"]["stopped"] in ("early stopping", "epoch limit")
+    assert len(record["training"]["curve"]) == record["training"]["epochs"]
+    assert set(record["metrics"]["recommendation"]) == {"pool", "full"}
+    assert record["environment"]["versions"]["torch"].startswith("2.")
+    assert record["parameters"]["sparse"] > 0
+    assert record["data"]["statistics"]["users with fewer than 3 events"] == 0
+    assert str(finished) not in json.dumps(record)
+
+
+def test_finished_runs_are_reused_and_force_repeats_them_to_the_same_numbers(shop, finished, capsys):
+    before, table = files_of(finished), (finished / "tables" / "table3.shop.csv").read_text()
+    assert run.main(command(shop, finished, "--seeds", "2")) == 0
+    assert "every run has a record" in capsys.readouterr().out
+    assert files_of(finished) == before
+    ranks = {p.name: pd.read_parquet(p) for p in (finished / "runs").glob("*.parquet")}
+    assert run.main(command(shop, finished, "--seeds", "2", "--force")) == 0
+    after = files_of(finished)
+    assert set(after) == set(before)
+    assert all(after[name] > before[name] for name in before)
+    assert (finished / "tables" / "table3.shop.csv").read_text() == table
+    for name, old in ranks.items():
+        pd.testing.assert_frame_equal(pd.read_parquet(finished / "runs" / name), old)
+
+
+def test_a_table_from_records_alone_needs_no_data(finished):
+    assert run.main(["--table", "3", "--dataset", "shop", "--out", str(finished), "--models", "SASRec", "--json"]) == 0
+
+
+def test_plan_runs_nothing(shop, tmp_path, capsys):
+    assert run.main(command(shop, tmp_path / "new", "--plan")) == 0
+    printed = capsys.readouterr().out
+    assert "SASRec seed 0" in printed
+    assert "3 runs" in printed
+    assert not (tmp_path / "new").exists()
+
+
+def test_json_goes_to_standard_output_alone(shop, finished, capsys):
+    assert run.main(command(shop, finished, "--json")) == 0
+    assert json.loads(capsys.readouterr().out)["table"] == 3
+
+
+@pytest.mark.parametrize("number", [1, 4])
+def test_tables_without_runs_print_the_paper(number, tmp_path):
+    assert run.main(["--table", str(number), "--out", str(tmp_path)]) == 0
+    rows = json.loads((tmp_path / "tables" / f"table{number}.ml-100k.json").read_text())["rows"]
+    assert any(row["paper"] for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--table", "7"], ["unknown table '7'"]),
+        (["--table", "3", "--dataset", "ml-100q"], ["unknown data set 'ml-100q'", "did you mean 'ml-100k'"]),
+        (["--table", "3", "--dataset", "./nowhere"], ["nowhere does not exist"]),
+        (["--table", "3", "--models", "SASrec"], ["unknown model 'SASrec'", "SASRec"]),
+        (["--table", "3", "--scale", "tiny"], ["unknown scale 'tiny'"]),
+        (["--table", "3", "--seeds", "0"], ["--seeds"]),
+        (["--table", "3", "--workers", "0", "--models", "BM25"], ["--workers"]),
+    ],
+)
+def test_bad_arguments_are_named(arguments, words, tmp_path, capsys):
+    assert run.main([*arguments, "--out", str(tmp_path)]) == 2
+    message = " ".join(capsys.readouterr().err.split())
+    for word in words:
+        assert word in message
+
+
+def test_a_results_folder_that_cannot_be_written_is_refused_before_any_training(shop, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert run.main(command(shop, tmp_path / "file" / "out")) == 2
+    assert "--out" in capsys.readouterr().err
+
+
+def test_other_data_under_the_same_name_is_refused(finished, shop, tmp_path, capsys):
+    other = tmp_path / "shop"
+    other.mkdir()
+    toy_tables(users=400, items=150, seed=1)[0].to_parquet(other / "interactions.parquet")
+    assert run.main(command(other, finished)) == 2
+    assert "other contents" in capsys.readouterr().err
+
+
+def test_a_failing_row_is_named_and_the_others_are_kept(tmp_path, capsys):
+    folder = tmp_path / "few"
+    folder.mkdir()
+    toy_tables(users=400, items=60)[0].to_parquet(folder / "interactions.parquet")
+    arguments = ["--table", "3", "--dataset", str(folder), "--out", str(tmp_path / "out"), "--models", "Popularity"]
+    assert run.main(arguments) == 2
+    assert "99 negatives" in capsys.readouterr().err
+
+
+def test_a_record_cut_in_half_is_run_again(shop, finished):
+    path = next(p for p in (finished / "runs").glob("*.json") if json.loads(p.read_text())["model"] == "Popularity")
+    whole = json.loads(path.read_text())
+    path.write_text(path.read_text()[:300])
+    assert run.main(command(shop, finished, "--seeds", "2")) == 0
+    assert json.loads(path.read_text())["metrics"] == whole["metrics"]
+
+
+def start(shop: Path, out: Path) -> subprocess.Popen:
+    """The command as a person starts it, stopped here once it has finished an epoch."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    arguments = [sys.executable, str(ROOT / "benchmarks" / "run.py"), *command(shop, out)[:-1], "SASRec"]
+    process = subprocess.Popen(
+        arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    )
+    deadline = time.monotonic() + 120
+    while not list((out / "checkpoints").glob("*.unfinished.pt")):
+        assert process.poll() is None, process.stdout.read().decode()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return process
+
+
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
+def test_a_stopped_training_goes_on_to_the_same_ranks(shop, finished, tmp_path, stop):
+    process = start(shop, tmp_path)
+    os.kill(process.pid, stop)
+    output = process.stdout.read().decode()
+    process.wait(timeout=60)
+    if stop is signal.SIGINT:
+        assert process.returncode == 130
+        assert "goes on where this one stopped" in " ".join(output.split())
+    time.sleep(1.5)  # the child notices at its next report that nobody waits for it
+    assert not list((tmp_path / "runs").glob("*.json"))
+    assert not list(tmp_path.rglob("*.tmp"))
+    assert run.main(command(shop, tmp_path)[:-1] + ["SASRec"]) == 0
+    record = json.loads(next((tmp_path / "runs").glob("*.json")).read_text())
+    same = RunStore(finished).load(record["id"])
+    resumed = RunStore(tmp_path).load(record["id"])
+    assert same is not None
+    assert resumed is not None
+    for key in same.ranks:
+        np.testing.assert_array_equal(resumed.ranks[key], same.ranks[key])
+    assert not list((tmp_path / "checkpoints").glob("*.unfinished.pt"))
