@@ -117,7 +117,7 @@ def execute(spec: RunSpec, source: str, store: RunStore, device: str, scale: str
 def _execute(spec: RunSpec, source: str, store: RunStore, device: str, scale: str, report: Report) -> Run:
     report("loading", {})
     torch.manual_seed(spec.seed)
-    config = from_mapping(TrainingConfig, spec.training, f"training of {spec.model}")
+    config = from_mapping(TrainingConfig, spec.trainer, f"training of {spec.model}")
     dataset = load_for(source, spec.protocol)
     vectors = _vectors_for(spec, dataset, report)
     model = build(spec.model, dataset.view(*vectors), spec.settings).to(device)

@@ -193,7 +193,7 @@ def _evaluate(options: argparse.Namespace, screen: Console) -> None:
     run = store.load(options.run)
     if run is None:
         raise UserError(f"{store.record_path(options.run)}: there is no such finished run; see --out and --run")
-    keys = ("model", "dataset", "task", "seed", "settings", "training", "protocol")
+    keys = ("model", "dataset", "task", "seed", "settings", "trainer", "protocol")
     spec = RunSpec(**{key: run.record[key] for key in keys})
     metrics = retest(spec, options.dataset or spec.dataset, store, options.device, options.candidates)
     _print_metrics(metrics, spec.id, options.json, screen)

@@ -1,6 +1,6 @@
 """Runs and their records: what was run, under which protocol, with which per-user ranks.
 
-A run is (model, data set, task, seed, settings, training, protocol); its id is the hash of these. Its record is one JSON
+A run is (model, data set, task, seed, settings, trainer, protocol); its id is the hash of these. Its record is one JSON
 file beside one parquet file of ranks; both are written whole or not at all, ranks first, so that a record always finds
 its ranks.
 """
@@ -35,7 +35,7 @@ class RunSpec:
     """recommendation, search or joint."""
     seed: int
     settings: dict[str, Any]
-    training: dict[str, Any]
+    trainer: dict[str, Any]
     protocol: dict[str, Any]
 
     @property

@@ -21,7 +21,7 @@ def test_the_id_depends_on_every_field_and_on_nothing_else():
     same = RunSpec("SASRec", "toy", "recommendation", 0, {"width": 8}, {"max_epochs": 2}, {"candidates": "full"})
     assert same.id == SPEC.id
     changes = [("model", "X"), ("dataset", "X"), ("task", "joint"), ("seed", 1)]
-    changes += [(key, {"x": 1}) for key in ("settings", "training", "protocol")]
+    changes += [(key, {"x": 1}) for key in ("settings", "trainer", "protocol")]
     ids = {RunSpec(**{**vars(SPEC), key: value}).id for key, value in changes}
     assert len(ids | {SPEC.id}) == len(changes) + 1
 

@@ -36,7 +36,7 @@ def test_models_of_a_table_share_budget_protocol_and_seeds(number):
     runs = [run for row in plan(spec, "beauty", "cpu", 2, None).values() for run in row]
     assert {run.seed for run in runs} == {0, 1}
     assert all(run.protocol == dict(spec.protocol) for run in runs)
-    budgets = {tuple(run.training[key] for key in sorted(scales()["cpu"])) for run in runs if run.training}
+    budgets = {tuple(run.trainer[key] for key in sorted(scales()["cpu"])) for run in runs if run.trainer}
     assert len(budgets) == 1
     assert all(run.settings.get("max_history", 50) == spec.protocol["max_history"] for run in runs)
 
