@@ -61,7 +61,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="results folder; default results/")
     p.add_argument("--workers", type=int, metavar="N", help="runs side by side; default one a core, one on a GPU")
     p.add_argument(
-        "--threads", type=int, default=1, metavar="N",
+        "--threads",
+        type=int,
+        default=1,
+        metavar="N",
         help="threads of each run; default 1: on another number sums round otherwise and numbers change a little",
     )
     p.add_argument("--device", help="cpu or cuda; default: cuda where there is one")

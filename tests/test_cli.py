@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import toy_tables
+from toys import toy_tables
 
 from synergen import __version__
 from synergen.cli import main

@@ -73,7 +73,7 @@ def training_batches(log: EventLog, windows: Windows, batch_size: int, rng: np.r
     order = rng.permutation(len(windows.starts))
     lengths = (windows.stops - windows.starts)[order]
     spans = np.arange(len(order)) // (_SORT_SPAN * batch_size)
-    order = order[np.lexsort((lengths, spans))]
+    order = order[np.lexsort((windows.target_counts[order], lengths, spans))]
     budget = max(1.0, batch_size * float(windows.target_counts.mean()))
     number = np.floor((np.cumsum(windows.target_counts[order]) - 1) / budget).astype(np.int64)
     batches = np.split(order, np.flatnonzero(np.diff(number)) + 1)

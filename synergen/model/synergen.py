@@ -118,21 +118,32 @@ class SynerGen(DotProductRecommender):
         n_candidates = 1 + config.ranking_negatives if self.ranking_head is not None else 0
         read, catalogue = self._reader(events.items.numel() * (1 + n_candidates))
 
-        earlier = events.groups[:, None, :] < events.groups[:, :, None]  # (B, T, T)
+        place, is_request = _target_places(is_target)  # (B, E), (B, E): task tokens are made for targets alone
+
+        def at_target(column: Tensor) -> Tensor:
+            return column.gather(1, place)  # (B, E)
+
+        earlier = events.groups[:, None, :] < at_target(events.groups)[:, :, None]  # (B, E, T)
         asked = self._encode(
-            events, earlier & events.valid[:, None, :], events.times, events.queries, batch.wanted, read
+            events,
+            earlier & events.valid[:, None, :],
+            at_target(events.times),
+            at_target(events.queries),
+            at_target(batch.wanted),
+            read,
         )
         candidates = None
         if self.ranking_head is not None:
-            drawn = uniform_except(events.items, config.ranking_negatives, self.n_items)
-            candidates = torch.cat([events.items[..., None], drawn], dim=-1)  # (B, T, r)
-        outputs = self._attend(asked, candidates, read)  # (B, T, 1 + r, D)
+            chosen = at_target(events.items)
+            drawn = uniform_except(chosen, config.ranking_negatives, self.n_items)
+            candidates = torch.cat([chosen[..., None], drawn], dim=-1)  # (B, E, r)
+        outputs = self._attend(asked, candidates, read)  # (B, E, 1 + r, D)
 
         # A context token answers for the next event, unless both belong to one request.
         next_is_target = is_target[:, 1:] & (events.groups[:, 1:] > events.groups[:, :-1])  # (B, T - 1)
         has_context = F.pad(next_is_target, (1, 0))[is_target]  # (N,)
         read_out = {
-            "retrieval": (outputs[:, :, 0][is_target], torch.ones_like(has_context)),
+            "retrieval": (outputs[:, :, 0][is_request], torch.ones_like(has_context)),
             "context": (asked.state.outputs[:, :-1][next_is_target], has_context),
         }
         terms: dict[str, Tensor] = {}
@@ -145,7 +156,7 @@ class SynerGen(DotProductRecommender):
                 term = self._infonce(queries, contrast, answered)
             terms[name] = config.retrieval_weight * term
         if self.ranking_head is not None:
-            logits = self.ranking_head(outputs[:, :, 1:][is_target]).squeeze(-1)  # (N, r)
+            logits = self.ranking_head(outputs[:, :, 1:][is_request]).squeeze(-1)  # (N, r)
             labels = torch.zeros_like(logits)
             labels[:, 0] = 1
             terms["point"] = config.ranking_weight * losses.pointwise(logits, labels)
@@ -299,6 +310,15 @@ class SynerGen(DotProductRecommender):
             banned=contrast.hard_banned[answered],
         )
         return config.alpha * easy + (1 - config.alpha) * hard
+
+
+def _target_places(is_target: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the targets of each row are, (B, E) int64 in their order, E the most that a row has; and which of these
+    places hold one, (B, E) bool."""
+    counts = is_target.sum(1, keepdim=True)  # (B, 1)
+    most = max(1, int(counts.max()))
+    place = (~is_target).to(torch.uint8).argsort(dim=1, stable=True)[:, :most]  # (B, E)
+    return place, torch.arange(most, device=place.device) < counts
 
 
 def keep_last(history: Histories, n: int) -> Histories:

@@ -69,5 +69,5 @@ def test_an_unknown_key_in_a_model_file_is_refused(tmp_path, monkeypatch):
     (tmp_path / "configs" / "SASRec.yaml").write_text("# header\nsetings: {}\n")
     monkeypatch.setattr(plan_module, "_FOLDER", tmp_path)
     monkeypatch.setattr(plan_module, "scales", lambda: {"smoke": {}})
-    with pytest.raises(UserError, match="unknown key 'setings'.*did you mean 'settings'"):
+    with pytest.raises(UserError, match=r"unknown key 'setings'.*did you mean 'settings'"):
         model_config("SASRec", "x", "smoke")

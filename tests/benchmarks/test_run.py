@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import toy_tables
+from toys import toy_tables
 
 from benchmarks import run
 from synergen.runs import RunStore
@@ -210,7 +210,7 @@ def test_a_stopped_training_goes_on_to_the_same_ranks(shop, finished, tmp_path, 
     time.sleep(1.5)  # the child notices at its next report that nobody waits for it
     assert not list((tmp_path / "runs").glob("*.json"))
     assert not list(tmp_path.rglob("*.tmp"))
-    assert run.main(command(shop, tmp_path)[:-1] + ["SASRec"]) == 0
+    assert run.main([*command(shop, tmp_path)[:-1], "SASRec"]) == 0
     record = json.loads(next((tmp_path / "runs").glob("*.json")).read_text())
     same = RunStore(finished).load(record["id"])
     resumed = RunStore(tmp_path).load(record["id"])

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from conftest import toy_tables
 from hypothesis import given
 from hypothesis import strategies as st
+from toys import toy_tables
 
 from synergen.contract import Task
 from synergen.data.batches import (

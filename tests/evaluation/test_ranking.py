@@ -7,11 +7,10 @@ from torch import Tensor
 
 from synergen.contract import DotProductRecommender, Recommender, Requests, Task
 from synergen.data.candidates import pools
-from synergen.data.splits import Part
+from synergen.data.splits import LeaveOneOut, Part
 from synergen.evaluation.audit import PopularRanker, SeenRanker, leak_shares
 from synergen.evaluation.ranking import full_ranks, pool_ranks
 from synergen.events import number_events, validate
-from synergen.data.splits import LeaveOneOut
 
 
 class Coarse(Recommender):
