@@ -50,10 +50,12 @@ def load_for(source: str, protocol: Mapping[str, Any]) -> Dataset:
     return load(source, protocol["search_share"], protocol["filter"], protocol["min_count"])
 
 
-def text_vectors(dataset: Dataset, progress: Callable[[int, int], None] | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """(V + 1, width) of items and (Q + 1, width) of queries by the frozen encoder, from its cache where it has them."""
-    items = encode_texts(dataset.item_texts(), progress=progress)
-    return items, encode_texts(dataset.log.query_texts, progress=progress)
+def text_vectors(
+    dataset: Dataset, encoder: str, progress: Callable[[int, int], None] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """(V + 1, width) of items and (Q + 1, width) of queries by a frozen encoder, from its cache where it has them."""
+    items = encode_texts(dataset.item_texts(), encoder, progress=progress)
+    return items, encode_texts(dataset.log.query_texts, encoder, progress=progress)
 
 
 class Evaluator:
@@ -191,7 +193,8 @@ def retest(
 def _vectors_for(spec: RunSpec, dataset: Dataset, report: Report) -> tuple[np.ndarray | None, np.ndarray | None]:
     if not model_class(spec.model).reads_text(spec.settings, frozenset(tasks_of_run(spec))):
         return None, None
-    return text_vectors(dataset, lambda done, total: report("text", {"done": done, "total": total}))
+    encoder = spec.protocol["encoder"]
+    return text_vectors(dataset, encoder, lambda done, total: report("text", {"done": done, "total": total}))
 
 
 def _train(

@@ -8,7 +8,9 @@ import argparse
 import json
 import logging
 import os
+import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -57,6 +59,12 @@ def parser() -> argparse.ArgumentParser:
         "improving) or paper (for GPUs); see benchmarks/specs/scales.yaml",
     )
     p.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds 0..N-1 of every run; default 1")
+    p.add_argument(
+        "--encoder",
+        metavar="NAME",
+        help="frozen text encoder of the models that read text: minilm (default; inside a package), or the name or "
+        "folder of a Hugging Face model",
+    )
     p.add_argument("--models", metavar="A,B", help="run only these rows; the others show what has been run before")
     p.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="results folder; default results/")
     p.add_argument("--workers", type=int, metavar="N", help="runs side by side; default one a core, one on a GPU")
@@ -91,6 +99,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _table(options: argparse.Namespace, screen: Console) -> int:
     spec = load_spec(options.table)
+    if options.encoder and spec.protocol:
+        spec = replace(spec, protocol={**spec.protocol, "encoder": options.encoder})
     if options.seeds < 1:
         raise UserError("--seeds must be 1 or more")
     only = options.models.split(",") if options.models else None
@@ -183,8 +193,8 @@ def _estimate(run: RunSpec, scale: str, past: list[dict]) -> float | None:
     alike = [
         record["seconds"]
         for record in past
-        if (record["model"], record["dataset"], record["task"], record["scale"])
-        == (run.model, run.dataset, run.task, scale)
+        if (record["model"], record["dataset"], record["task"]) == (run.model, run.dataset, run.task)
+        and record["scale"] in (scale, None)
     ]
     return sum(alike) / len(alike) if alike else None
 
@@ -212,4 +222,6 @@ def _train(
 
 
 if __name__ == "__main__":
+    for stop in (signal.SIGINT, signal.SIGTERM):  # a shell's background jobs would ignore the first
+        signal.signal(stop, signal.default_int_handler)
     sys.exit(main())

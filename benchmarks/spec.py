@@ -16,6 +16,7 @@ _PROTOCOL = (
     "filter",
     "min_count",
     "max_history",
+    "encoder",
     "candidates",
     "negatives",
     "validation",

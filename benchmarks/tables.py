@@ -210,6 +210,7 @@ def _protocol_line(protocol: Mapping[str, Any], seeds: Sequence[int]) -> str:
         f"{candidates}; early stopping on validation {protocol['validation']}, the test events read once, after it; "
         "rank = 1 + #better + ½·#ties"
     )
+    line += f"; text by the frozen encoder {protocol['encoder']}"
     if share := protocol["search_share"]:
         line += f"; {100 * share:.0f} % of events drawn as searches where the log has no queries of its own"
     if not seeds:
