@@ -30,6 +30,9 @@ from synergen.runs import Run, RunSpec, RunStore, refuse_other_data
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 
+_LOG_WIDTH = 130
+"""Columns of a table where there is no terminal whose width could be asked."""
+
 EXAMPLES = """\
 examples:
   python benchmarks/run.py --table 3                            ml-100k, a few minutes
@@ -87,6 +90,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     screen = Console(stderr=options.json, highlight=False)
+    if not screen.is_terminal:
+        screen = Console(stderr=options.json, highlight=False, width=_LOG_WIDTH)
     try:
         return _table(options, screen)
     except UserError as error:

@@ -177,6 +177,12 @@ def _notes(
             f"Data: {dataset}, {data['users']:,} users, {data['items']:,} items, {data['events']:,} events, "
             f"sha256 {data['hash'][:12]}. Scale of models and training: {scale}."
         )
+        statistics = data.get("statistics", {})
+        if protocol["search_share"] and "query rule" in statistics:
+            yield (
+                f"Queries: {statistics['query rule']}; {100 * statistics['items without a query']:.1f} % of items have "
+                f"none, {100 * statistics['test users asked by search']:.1f} % of users are asked by search."
+            )
     if not spec.qualitative and dataset != spec.paper_dataset:
         yield (
             f"Data set is {dataset}, not the paper's {spec.paper_dataset}: levels are not comparable; the paper's "
