@@ -8,9 +8,17 @@ from synergen.data.dataset import Dataset, prepare
 from synergen.events import validate
 
 
+@pytest.fixture(scope="session")
+def _cache(tmp_path_factory) -> str:
+    return str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(autouse=True)
-def _seeded() -> None:
+def _alone(_cache, monkeypatch) -> None:
+    """Fixed random numbers, one thread as in real runs, and no file outside the test's own folders."""
     torch.manual_seed(0)
+    torch.set_num_threads(1)
+    monkeypatch.setenv("SYNERGEN_CACHE", _cache)
 
 
 @pytest.fixture

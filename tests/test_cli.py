@@ -66,6 +66,16 @@ def test_train_then_evaluate_gives_the_same_numbers(shop, tmp_path, capsys):
     assert tested == trained
 
 
+def test_synergen_learns_both_tasks_from_text_and_ids(shop, tmp_path, capsys):
+    arguments = ["train", "--model", "SynerGen", "--task", "joint", "--dataset", shop, "--out", str(tmp_path), "--json"]
+    small = ["settings.width=16", "settings.ffn_width=32", "settings.dropout=0.1", "training.max_epochs=10"]
+    assert main([*arguments, *(word for change in small for word in ("--set", change))]) == 0
+    trained = json.loads(capsys.readouterr().out)
+    for task in ("recommendation", "search"):
+        # 10 of 100 candidates by chance; users walk along the catalogue, and queries are words of the title
+        assert trained["metrics"][task]["pool"]["R@10"] > 0.2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
