@@ -7,6 +7,7 @@ function of records alone: when every run has one, nothing is trained and no dat
 import argparse
 import json
 import logging
+import math
 import os
 import signal
 import sys
@@ -115,20 +116,21 @@ def _table(options: argparse.Namespace, screen: Console) -> int:
     wanted = plan(spec, name, options.scale, options.seeds, only)
     shown = plan(spec, name, options.scale, options.seeds, None)
     if options.force and not options.plan:
+        find_source(options.dataset)  # before anything is forgotten that could not be made again
         for run_id in {run.id for runs in wanted.values() for run in runs}:
             store.discard(run_id)
     finished = {run.id: store.load(run.id) for runs in shown.values() for run in runs}
     todo = {run.id: (method, run) for method, runs in wanted.items() for run in runs if finished[run.id] is None}
     _refuse_other_data(options.dataset, name, finished)
-    _announce(screen, spec, name, options, todo, len(finished), store)
+    forecast = _forecast(todo, options.scale, store)
+    _announce(screen, spec, name, options, todo, forecast, store)
     if options.plan:
         return 0
     failed: dict[str, str] = {}
     if todo:
-        source = find_source(options.dataset)
-        source.files()
+        find_source(options.dataset).files()
         store.check_writable()
-        failed = _train(options, screen, todo, store, device)
+        failed = _train(options, screen, todo, forecast, device)
         finished |= {run_id: store.load(run_id) for run_id in todo}
     runs = {m: [r for run in specs if (r := finished[run.id]) is not None] for m, specs in shown.items()}
     table = build(spec, runs, registry_tasks(), name)
@@ -139,8 +141,9 @@ def _table(options: argparse.Namespace, screen: Console) -> int:
             screen.print(part)
     written = write(table, options.out / "tables", f"table{spec.number}.{name}")
     screen.print(f"written: {', '.join(str(path) for path in written)}", soft_wrap=True)
-    for run_id, why in failed.items():
-        raise UserError(f"{todo[run_id][0]} seed {todo[run_id][1].seed} failed: {why}")
+    if failed:
+        reasons = (f"{label(todo[run_id][1], todo[run_id][0])} failed: {why}" for run_id, why in failed.items())
+        raise UserError("\n".join(reasons))
     return 0
 
 
@@ -168,24 +171,22 @@ def _announce(
     name: str,
     options: argparse.Namespace,
     todo: dict[str, tuple[str, RunSpec]],
-    known: int,
+    forecast: dict[str, float | None],
     store: RunStore,
 ) -> None:
     screen.print(
         f"Table {spec.number} on {name}, scale {options.scale}, {options.seeds} seed(s): {spec.title}", soft_wrap=True
     )
     if not todo:
-        screen.print("nothing to train" + (": every run has a record" if known else ""))
+        screen.print("nothing to train" + (": every run has a record" if spec.protocol else ""))
         return
-    past = store.records() + (RunStore(RESULTS).records() if store.folder != RESULTS else [])
-    estimates = [_estimate(run, options.scale, past) for _, run in todo.values()]
     workers = _workers(options, len(todo))
-    for (method, run), seconds in zip(todo.values(), estimates, strict=True):
-        state = "goes on" if store.checkpoint_path(run.id).exists() else "to run"
-        screen.print(f"  {label(run, method):<28} {state}, about {duration(seconds)}", soft_wrap=True)
-    known_seconds = [s for s in estimates if s is not None]
-    if len(known_seconds) == len(estimates):
-        total = max(sum(known_seconds) / workers, max(known_seconds))
+    for run_id, (method, run) in todo.items():
+        state = "goes on" if store.checkpoint_path(run_id).exists() else "to run"
+        screen.print(f"  {label(run, method):<28} {state}, about {duration(forecast[run_id])}", soft_wrap=True)
+    known = [seconds for seconds in forecast.values() if seconds is not None]
+    if len(known) == len(todo):
+        total = max(sum(known) / workers, max(known))
         screen.print(f"{len(todo)} runs, {workers} side by side: about {duration(total)} in all")
     else:
         screen.print(f"{len(todo)} runs, {workers} side by side; the time is known after each one's first epoch")
@@ -193,15 +194,19 @@ def _announce(
         screen.print(f"there is a GPU: --scale paper would use the paper's sizes (scales: {', '.join(scales())})")
 
 
-def _estimate(run: RunSpec, scale: str, past: list[dict]) -> float | None:
-    """Seconds that a like run took before, where there is one."""
-    alike = [
-        record["seconds"]
-        for record in past
-        if (record["model"], record["dataset"], record["task"]) == (run.model, run.dataset, run.task)
-        and record["scale"] in (scale, None)
-    ]
-    return sum(alike) / len(alike) if alike else None
+def _forecast(todo: dict[str, tuple[str, RunSpec]], scale: str, store: RunStore) -> dict[str, float | None]:
+    """By run id, the mean seconds of like runs on record, here or in results/; None where there is none."""
+    past = store.records() + (RunStore(RESULTS).records() if store.folder.resolve() != RESULTS else [])
+    forecast: dict[str, float | None] = {}
+    for run_id, (_, run) in todo.items():
+        alike = [
+            record["seconds"]
+            for record in past
+            if (record["model"], record["dataset"], record["task"]) == (run.model, run.dataset, run.task)
+            and record["scale"] in (scale, None)
+        ]
+        forecast[run_id] = sum(alike) / len(alike) if alike else None
+    return forecast
 
 
 def _workers(options: argparse.Namespace, runs: int) -> int:
@@ -215,11 +220,14 @@ def _train(
     options: argparse.Namespace,
     screen: Console,
     todo: dict[str, tuple[str, RunSpec]],
-    store: RunStore,
+    forecast: dict[str, float | None],
     device: str,
 ) -> dict[str, str]:
-    past = store.records() + RunStore(RESULTS).records()
-    longest_first = sorted(todo.values(), key=lambda item: -(_estimate(item[1], options.scale, past) or float("inf")))
+    def seconds(run_id: str) -> float:
+        expected = forecast[run_id]
+        return math.inf if expected is None else expected
+
+    longest_first = [todo[run_id] for run_id in sorted(todo, key=seconds, reverse=True)]
     jobs = [Job(run, options.dataset, options.out, device, options.scale) for _, run in longest_first]
     labels = {run.id: label(run, method) for method, run in longest_first}
     with Display(screen, labels) as display:
