@@ -105,7 +105,8 @@ def category_queries(
         return found - {""}
 
     rule = (
-        f"category paths of at least {min_levels} name{'s' * (min_levels > 1)}, root to leaf, in lower case without stop words, "
+        f"category paths of at least {min_levels} name{'s' * (min_levels > 1)}, root to leaf, in lower case, "
+        "without stop words, "
         f"{'Krovetz stems' if stem else 'unstemmed'}"
         f"{'' if vocabulary is None else f', within {len(vocabulary)} known terms'}, "
         "the last of repeated terms kept (Ai et al. 2017)"
