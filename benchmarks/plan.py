@@ -1,15 +1,15 @@
 """From a table to its runs: which model, with which settings, under which protocol."""
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from baselines.registry import MODELS, settings_type, tasks_of
-from benchmarks.tables import RowSpec, Spec
+from baselines.registry import MODELS, model_class, settings_type, tasks_of
+from benchmarks.spec import Spec
 from synergen.errors import UserError, unknown_name
 from synergen.runs import RunSpec
 from synergen.settings import from_mapping
@@ -59,12 +59,6 @@ def model_config(model: str, dataset: str, scale: str) -> dict[str, dict[str, An
     return merged
 
 
-def run_spec(row: RowSpec, protocol: Mapping[str, Any], dataset: str, scale: str, seed: int) -> RunSpec:
-    """The run that fills a row for one seed. Joint training falls to what the model serves."""
-    assert row.model is not None
-    return make_run(row.model, row.task, row.settings, protocol, dataset, scale, seed)
-
-
 def make_run(
     model: str,
     task: str,
@@ -75,16 +69,18 @@ def make_run(
     seed: int,
     training_overrides: Mapping[str, Any] | None = None,
 ) -> RunSpec:
-    """A run of a registered model, the overrides on top of its configuration."""
+    """A run of a registered model, the overrides on top of its configuration. Defaults are written out, so that a run's
+    id and record hold every value that it depends on."""
     config = model_config(model, dataset, scale)
+    kind = settings_type(model)
     settings = config["settings"] | dict(overrides)
-    known = {field.name for field in fields(settings_type(model))}
-    if "max_history" in known:
+    if "max_history" in {field.name for field in fields(kind)}:
         settings["max_history"] = protocol["max_history"]
-    from_mapping(settings_type(model), settings, f"settings of {model}")
-    training = config["training"] | dict(training_overrides or {}) if known else {}
-    from_mapping(TrainingConfig, training, f"training of {model}")
-    return RunSpec(model, dataset, task, seed, settings, training, dict(protocol))
+    full_settings = asdict(from_mapping(kind, settings, f"settings of {model}"))
+    training = config["training"] | dict(training_overrides or {})
+    trainer = asdict(from_mapping(TrainingConfig, training, f"training of {model}"))
+    learns = model_class(model).learns
+    return RunSpec(model, dataset, task, seed, full_settings, trainer if learns else {}, dict(protocol))
 
 
 def plan(spec: Spec, dataset: str, scale: str, seeds: int, only: list[str] | None) -> dict[str, list[RunSpec]]:
@@ -100,9 +96,13 @@ def plan(spec: Spec, dataset: str, scale: str, seeds: int, only: list[str] | Non
             if name not in names:
                 raise unknown_name("model", name, names, where=f"table {spec.number}")
         runnable = [row for row in runnable if row.method in only or row.model in only]
-    return {
-        row.method: [run_spec(row, spec.protocol, dataset, scale, seed) for seed in range(seeds)] for row in runnable
-    }
+    runs: dict[str, list[RunSpec]] = {}
+    for row in runnable:
+        assert row.model is not None  # it is in the registry
+        runs[row.method] = [
+            make_run(row.model, row.task, row.settings, spec.protocol, dataset, scale, seed) for seed in range(seeds)
+        ]
+    return runs
 
 
 def registry_tasks() -> dict[str, frozenset[str]]:

@@ -1,5 +1,6 @@
 """Every shipped YAML loads, budgets are the same for all, and wrong keys are named."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from baselines.registry import MODELS
 from benchmarks.plan import make_run, model_config, plan, scales
 from benchmarks.spec import load_spec
 from synergen.errors import UserError
+from synergen.model.config import SynerGenConfig
+from synergen.training.trainer import TrainingConfig
 
 FOLDER = Path(plan_module.__file__).parent
 BUDGET = {"max_epochs", "patience"}
@@ -39,6 +42,14 @@ def test_models_of_a_table_share_budget_protocol_and_seeds(number):
     budgets = {tuple(run.trainer[key] for key in sorted(scales()["cpu"])) for run in runs if run.trainer}
     assert len(budgets) == 1
     assert all(run.settings.get("max_history", 50) == spec.protocol["max_history"] for run in runs)
+
+
+def test_a_run_holds_every_value_that_it_depends_on():
+    run = plan(load_spec(2), "x", "smoke", 1, ["SynerGen-ID"])["SynerGen-ID"][0]
+    assert set(run.settings) == {field.name for field in fields(SynerGenConfig)}
+    assert set(run.trainer) == {field.name for field in fields(TrainingConfig)}
+    smoke, cpu = (plan(load_spec(3), "x", scale, 1, ["BM25"])["BM25"][0] for scale in ("smoke", "cpu"))
+    assert smoke.id == cpu.id  # nothing is trained, so the scale changes nothing
 
 
 def test_tables_without_runs_plan_none():
