@@ -29,6 +29,8 @@ def draw_kinds(log: EventLog, table: QueryTable, search_share: float) -> EventLo
     """
     position = np.arange(log.n_events) - log.offsets[log.users]
     key = log.users.astype(np.uint64) << np.uint64(32) | position.astype(np.uint64)
-    queries = table.draw(log.items, uniform_hash(key, salt=1)).astype(np.int32)
+    drawn = np.concatenate([[0], table.draw(log.items, uniform_hash(key, salt=1))])
+    used, queries = np.unique(drawn, return_inverse=True)  # 0 stays 0; queries that no event draws are forgotten
+    queries = queries[1:].astype(np.int32)
     searched = (uniform_hash(key, salt=2) < search_share) & (queries > 0)
-    return replace(log, queries=queries, searched=searched, query_texts=table.texts)
+    return replace(log, queries=queries, searched=searched, query_texts=[table.texts[i] for i in used])

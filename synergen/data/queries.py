@@ -5,10 +5,10 @@ order of the catalogue.
 """
 
 import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
+from itertools import combinations
 
 import numpy as np
 from krovetzstemmer import Stemmer
@@ -114,14 +114,15 @@ def category_queries(
     return _table([set(), *map(queries, paths[1:])], rule)
 
 
-def title_queries(titles: Sequence[str], *, min_items: int = 20, max_words: int = 3, min_group: int = 20) -> QueryTable:
-    """At most one query an item, made of words of its title that other titles share.
+def title_queries(
+    titles: Sequence[str], *, min_items: int = 20, max_words: int = 3, max_eligible: int = 8
+) -> QueryTable:
+    """Every set of up to `max_words` title words that `min_items` items share is a query of each of these items.
 
-    Eligible are words of two or more letters or digits, other than numbers and stop words, that occur in the
-    titles of `min_items` items. An item's query takes its eligible words in an order fixed by a hash of word and
-    title, up to `max_words`, and ends before the word that would leave fewer than `min_group` items whose titles
-    hold them all. The words then stand as in the title. Several items' titles hold the words of a query, but it
-    may have been made of one item only: `statistics` says how often.
+    So a query means a group of items: whoever learns which items a query belongs to has learnt which titles hold its
+    words. (With one query an item, most queries belong to few items, and a model can know them by heart.) Eligible are
+    words of two or more letters or digits, other than numbers and stop words; of a title the first `max_eligible` that
+    are frequent enough. The words of a query stand in alphabetical order.
 
     Args:
         titles: one an item, HTML entities resolved; titles[0] is padding.
@@ -129,27 +130,27 @@ def title_queries(titles: Sequence[str], *, min_items: int = 20, max_words: int 
     words = [_title_words(title) for title in titles]
     words[:1] = [[]]
     frequency = Counter(word for title in words for word in title)
-    holders: defaultdict[str, set[int]] = defaultdict(set)  # items whose titles hold a word
-    for item, title in enumerate(words):
-        words[item] = title = [word for word in title if frequency[word] >= min_items]
-        for word in title:
-            holders[word].add(item)
-
-    def query(title: str, eligible: list[str]) -> set[str]:
-        chosen: list[str] = []
-        group: set[int] | None = None
-        for word in sorted(eligible, key=lambda word: blake2b(f"{word}\n{title}".encode()).digest())[:max_words]:
-            group = holders[word] if group is None else group & holders[word]
-            if len(group) < min_group:
-                break
-            chosen.append(word)
-        return {" ".join(word for word in eligible if word in chosen)} - {""}
-
+    eligible = [sorted([w for w in title if frequency[w] >= min_items][:max_eligible]) for title in words]
+    queries: list[set[str]] = [set() for _ in titles]
+    shared: set[tuple[str, ...]] = set()
+    for size in range(1, max_words + 1):
+        of_item = [list(_sets(title, size, shared)) for title in eligible]
+        holders = Counter(chosen for sets in of_item for chosen in sets)
+        shared = {chosen for chosen, count in holders.items() if count >= min_items}
+        for known, sets in zip(queries, of_item, strict=True):
+            known.update(" ".join(chosen) for chosen in sets if chosen in shared)
     rule = (
-        f"up to {max_words} words of an item's title, each in the titles of at least {min_items} items, "
-        f"all together in those of at least {min_group}"
+        f"every set of up to {max_words} title words that at least {min_items} items share is a query of each of them; "
+        "an event draws one of its item's queries"
     )
-    return _table([query(title, eligible) for title, eligible in zip(titles, words, strict=True)], rule)
+    return _table(queries, rule)
+
+
+def _sets(title: Sequence[str], size: int, shared: set[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
+    """Sets of `size` words, all of whose smaller sets are shared: no other can be."""
+    for chosen in combinations(title, size):
+        if size == 1 or all(smaller in shared for smaller in combinations(chosen, size - 1)):
+            yield chosen
 
 
 def _title_words(title: str) -> list[str]:
