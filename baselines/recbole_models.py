@@ -101,7 +101,8 @@ class SASRec(DotProductRecommender):
 
     def user_vectors(self, requests: Requests) -> Tensor:
         """(B, D): the output at the last event, zero for an empty history."""
-        items, lengths = last_events(requests.history, self.settings.max_history)
+        history = requests.history.last(self.settings.max_history)
+        items, lengths = history.items, history.lengths
         states = self.net(items, lengths)  # (B, T, D)
         last = states[torch.arange(len(lengths), device=lengths.device), (lengths - 1).clamp(min=0)]  # (B, D)
         return last.masked_fill((lengths == 0)[:, None], 0.0)
@@ -147,7 +148,8 @@ class BERT4Rec(DotProductRecommender):
 
     def user_vectors(self, requests: Requests) -> Tensor:
         """(B, D): the output at the mask that follows the history."""
-        items, lengths = last_events(requests.history, self.settings.max_history)
+        history = requests.history.last(self.settings.max_history)
+        items, lengths = history.items, history.lengths
         items = F.pad(items, (0, 1)).scatter(1, lengths[:, None], self.net.mask_token)  # (B, T + 1)
         states = self.net(items)  # (B, T + 1, D)
         return states[torch.arange(len(lengths), device=lengths.device), lengths]  # (B, D)
@@ -204,17 +206,6 @@ def recbole_config(settings: SASRecSettings, positions: int) -> dict[str, Any]:
         "MASK_INDEX": "MASK_INDEX",
         "device": "cpu",  # stored by RecBole and never read
     }
-
-
-def last_events(history: Histories, limit: int) -> tuple[Tensor, Tensor]:
-    """The last `limit` items of each history, (B, at most `limit`), 0 after the end, and how many, (B,)."""
-    skipped = (history.lengths - limit).clamp(min=0)  # (B,)
-    lengths = history.lengths - skipped
-    width = history.items.shape[1]
-    steps = torch.arange(max(1, min(limit, width)), device=lengths.device)
-    index = (skipped[:, None] + steps).clamp(max=width)  # (B, T'); column `width` is padding
-    items = F.pad(history.items, (0, 1)).gather(1, index)  # (B, T')
-    return items.masked_fill(steps >= lengths[:, None], 0), lengths
 
 
 def _softmax_loss(states: Tensor, vectors: Tensor, bias: Tensor | None, items: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from benchmarks.execute import Job, run_all
 from benchmarks.plan import plan, registry_tasks, scales
 from benchmarks.progress import Display, duration, label
 from benchmarks.tables import Spec, build, load_spec, to_json, write
+from synergen.console import exit_status
 from synergen.data.dataset import find_source
 from synergen.errors import UserError
 from synergen.runs import Run, RunSpec, RunStore, refuse_other_data
@@ -93,17 +94,10 @@ def main(arguments: list[str] | None = None) -> int:
     screen = Console(stderr=options.json, highlight=False)
     if not screen.is_terminal:
         screen = Console(stderr=options.json, highlight=False, width=_LOG_WIDTH)
-    try:
-        return _table(options, screen)
-    except UserError as error:
-        Console(stderr=True, highlight=False).print(f"error: {error}", markup=False, soft_wrap=True)
-        return 2
-    except KeyboardInterrupt:
-        Console(stderr=True).print("stopped. Finished runs are kept; the same command goes on where this one stopped.")
-        return 130
+    return exit_status(lambda: _table(options, screen))
 
 
-def _table(options: argparse.Namespace, screen: Console) -> int:
+def _table(options: argparse.Namespace, screen: Console) -> None:
     spec = load_spec(options.table)
     if options.encoder and spec.protocol:
         spec = replace(spec, protocol={**spec.protocol, "encoder": options.encoder})
@@ -125,7 +119,7 @@ def _table(options: argparse.Namespace, screen: Console) -> int:
     forecast = _forecast(todo, options.scale, store)
     _announce(screen, spec, name, options, todo, forecast, store)
     if options.plan:
-        return 0
+        return
     failed: dict[str, str] = {}
     if todo:
         find_source(options.dataset).files()
@@ -144,7 +138,6 @@ def _table(options: argparse.Namespace, screen: Console) -> int:
     if failed:
         reasons = (f"{label(todo[run_id][1], todo[run_id][0])} failed: {why}" for run_id, why in failed.items())
         raise UserError("\n".join(reasons))
-    return 0
 
 
 def dataset_name(name_or_folder: str) -> str:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from synergen import __version__
+from synergen.console import exit_status
 from synergen.data.dataset import BUILT_IN, load_dataset, statistics
 from synergen.data.filters import Filter
 from synergen.errors import UserError
@@ -26,16 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     options = parser().parse_args(arguments)
-    action: Callable[[argparse.Namespace, Console], None] = options.action
-    try:
-        action(options, Console(highlight=False))
-    except UserError as error:
-        Console(stderr=True, highlight=False).print(f"error: {error}", markup=False, soft_wrap=True)
-        return 2
-    except KeyboardInterrupt:
-        Console(stderr=True).print("stopped; the same command goes on where this one stopped")
-        return 130
-    return 0
+    return exit_status(lambda: options.action(options, Console(highlight=False)))
 
 
 def parser() -> argparse.ArgumentParser:

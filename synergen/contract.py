@@ -46,6 +46,21 @@ class Histories(_OnDevice):
         steps = torch.arange(self.items.shape[1], device=self.items.device)
         return steps < self.lengths[:, None]
 
+    def last(self, n: int) -> "Histories":
+        """The most recent n events of each history: (B, min(T, n)), at least one column wide."""
+        lengths = self.lengths.clamp(max=n)
+        width = max(1, min(self.items.shape[1], n))
+        steps = torch.arange(width, device=lengths.device)
+        place = (self.lengths - lengths)[:, None] + steps  # (B, width)
+        kept = steps < lengths[:, None]
+
+        def cut(column: Tensor) -> Tensor:
+            padded = torch.nn.functional.pad(column, (0, 1))  # a history may have no column at all
+            return padded.gather(1, place.clamp(max=column.shape[1])) * kept
+
+        columns = {f.name: cut(getattr(self, f.name)) for f in fields(self) if f.name != "lengths"}
+        return Histories(**columns, lengths=lengths)
+
 
 @dataclass(frozen=True)
 class Requests(_OnDevice):

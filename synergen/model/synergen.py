@@ -1,7 +1,7 @@
 """SynerGen as a model of the benchmark."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -213,7 +213,7 @@ class SynerGen(DotProductRecommender):
         """Encode the recent history of one request a sequence; also its lengths (B,)."""
         if requests.task is Task.SEARCH and self.queries is None:
             raise UserError("SynerGen: search reads query text vectors and the data have none; encode the query texts")
-        history = keep_last(requests.history, self.config.max_history)
+        history = requests.history.last(self.config.max_history)
         asked = self._encode(
             history,
             history.valid[:, None, :],
@@ -319,23 +319,6 @@ def _target_places(is_target: Tensor) -> tuple[Tensor, Tensor]:
     most = max(1, int(counts.max()))
     place = (~is_target).to(torch.uint8).argsort(dim=1, stable=True)[:, :most]  # (B, E)
     return place, torch.arange(most, device=place.device) < counts
-
-
-def keep_last(history: Histories, n: int) -> Histories:
-    """The most recent n events of each history: (B, min(T, n)), at least one column wide."""
-    lengths = history.lengths.clamp(max=n)
-    width = max(1, min(history.items.shape[1], n))
-    steps = torch.arange(width, device=lengths.device)
-    place = (history.lengths - lengths)[:, None] + steps  # (B, width)
-    valid = steps < lengths[:, None]
-
-    def last(column: Tensor) -> Tensor:
-        if column.shape[1] == 0:
-            return column.new_zeros(len(column), width)
-        return column.gather(1, place.clamp(max=column.shape[1] - 1)) * valid
-
-    columns = {field.name: last(getattr(history, field.name)) for field in fields(history) if field.name != "lengths"}
-    return Histories(**columns, lengths=lengths)
 
 
 def _initialise(module: nn.Module) -> None:

@@ -13,7 +13,7 @@ from recbole.model.sequential_recommender.sasrec import SASRec as RecBoleSASRec
 from torch import Tensor
 from torch.nn import functional as F
 
-from baselines.recbole_models import BERT4Rec, SASRec, last_events, recbole_config
+from baselines.recbole_models import BERT4Rec, SASRec, recbole_config
 from synergen.contract import Batch, DataView, Histories, Requests, Task
 from synergen.errors import UserError
 
@@ -160,15 +160,6 @@ def test_last_only_share(make_view: Callable[..., DataView], make_histories: Cal
     assert 550 < len(half.mask_events(events)[0]) < 650  # mean 600, standard deviation 10
     assert not none.mask_events(make_histories([[], []]))[1].any()
     assert not BERT4Rec(make_view(V)).mask_events(make_histories([[], []]))[1].any()
-
-
-def test_last_events_keeps_the_newest(make_histories: Callable[..., Histories]) -> None:
-    items, lengths = last_events(make_histories([[1, 2, 3, 4, 5], [6, 7], [], [8, 9, 1]]), 3)
-    assert items.tolist() == [[3, 4, 5], [6, 7, 0], [0, 0, 0], [8, 9, 1]]
-    assert lengths.tolist() == [3, 2, 0, 3]
-    items, lengths = last_events(make_histories([[], []], width=0), 3)
-    assert items.tolist() == [[0], [0]]
-    assert lengths.tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("kind", [SASRec, BERT4Rec])

@@ -11,7 +11,7 @@ from synergen.contract import Batch, DataView, Histories, Requests, Task
 from synergen.errors import UserError
 from synergen.model import synergen as module
 from synergen.model.negatives import uniform_except
-from synergen.model.synergen import SynerGen, keep_last
+from synergen.model.synergen import SynerGen
 
 Make = Callable[..., SynerGen]
 MakeRequests = Callable[..., Requests]
@@ -146,7 +146,7 @@ def test_an_empty_history_reads_the_retrieval_token(make_model: Make, make_reque
 
 def test_old_events_are_forgotten(make_model: Make, make_requests: MakeRequests) -> None:
     model, requests = make_model(max_history=4), make_requests([9, 9, 4, 2], Task.SEARCH)
-    kept = keep_last(requests.history, 4)
+    kept = requests.history.last(4)
     assert kept.items[:2].tolist() == requests.history.items[:2, -4:].tolist()
     assert kept.items[2:].tolist() == requests.history.items[2:, :4].tolist()
     assert kept.lengths.tolist() == [4, 4, 4, 2]
