@@ -32,7 +32,7 @@ from synergen.runs import Run, RunSpec, RunStore, refuse_other_data
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 
-_LOG_WIDTH = 130
+_LOG_WIDTH = 150
 """Columns of a table where there is no terminal whose width could be asked."""
 
 EXAMPLES = """\
