@@ -1,0 +1,32 @@
+"""The tables in results/ are what their records give today."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.plan import registry_tasks
+from benchmarks.tables import build, load_spec, to_json
+from synergen.runs import RunStore
+
+RESULTS = Path(__file__).resolve().parents[1] / "results"
+
+
+@pytest.mark.parametrize("path", sorted((RESULTS / "tables").glob("*.json")), ids=lambda path: path.stem)
+def test_a_shipped_table_is_a_function_of_its_records(path):
+    shipped = json.loads(path.read_text(encoding="utf-8"))
+    store = RunStore(RESULTS)
+    ids = {row["method"]: [] for row in shipped["rows"]}
+    for row in shipped["rows"]:
+        ids[row["method"]] += [run for run in row["runs"] if run not in ids[row["method"]]]
+    runs = {method: [store.load(run_id) for run_id in found] for method, found in ids.items()}
+    assert None not in [run for found in runs.values() for run in found]
+    table = build(load_spec(shipped["table"]), runs, registry_tasks(), shipped["dataset"])
+    assert to_json(table) == shipped
+
+
+def test_no_record_names_a_place_of_the_machine_that_made_it():
+    for record in RunStore(RESULTS).records():
+        text = json.dumps(record)
+        assert str(Path.home()) not in text
+        assert "/tmp/" not in text
