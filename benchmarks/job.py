@@ -110,6 +110,7 @@ def execute(spec: RunSpec, source: str, store: RunStore, device: str, scale: str
     lock = store.checkpoint_path(spec.id).with_suffix(".lock")
     lock.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(lock):
+        store.sweep(spec.id)
         done = store.load(spec.id)
         run = done or _execute(spec, source, store, device, scale, report)
     lock.unlink(missing_ok=True)

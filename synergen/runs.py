@@ -119,6 +119,12 @@ class RunStore:
         for path in (self.record_path(run_id), self.ranks_path(run_id), self.checkpoint_path(run_id)):
             path.unlink(missing_ok=True)
 
+    def sweep(self, run_id: str) -> None:
+        """Remove what a process killed in the middle of a write left of this run; for the holder of the run's lock."""
+        for folder in ("runs", "checkpoints"):
+            for path in (self.folder / folder).glob(f".{run_id}.*.tmp"):
+                path.unlink(missing_ok=True)
+
     def records(self) -> list[dict[str, Any]]:
         """All readable records, for estimates and listings."""
         found = []

@@ -57,6 +57,20 @@ def test_a_failing_write_leaves_nothing_behind(tmp_path, monkeypatch):
     assert not list((tmp_path / "runs").iterdir())
 
 
+def test_what_a_killed_writer_left_is_swept_away_and_nothing_else(tmp_path):
+    store = RunStore(tmp_path)
+    store.save(a_run())
+    (tmp_path / "checkpoints").mkdir()
+    left = [tmp_path / "runs" / ".0123456789ab.json.x1.tmp", tmp_path / "checkpoints" / ".0123456789ab.pt.x2.tmp"]
+    other = tmp_path / "runs" / ".ffffffffffff.json.x3.tmp"
+    for path in (*left, other):
+        path.write_text("half")
+    store.sweep("0123456789ab")
+    assert not any(path.exists() for path in left)
+    assert other.exists()
+    assert store.load("0123456789ab") is not None
+
+
 def test_a_folder_that_cannot_be_written_is_refused_with_the_remedy(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="--out"):

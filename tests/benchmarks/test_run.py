@@ -209,7 +209,6 @@ def test_a_stopped_training_goes_on_to_the_same_ranks(shop, finished, tmp_path, 
         assert "goes on where this one stopped" in " ".join(output.split())
     time.sleep(1.5)  # the child notices at its next report that nobody waits for it
     assert not list((tmp_path / "runs").glob("*.json"))
-    assert not list(tmp_path.rglob("*.tmp"))
     assert run.main([*command(shop, tmp_path)[:-1], "SASRec"]) == 0
     record = json.loads(next((tmp_path / "runs").glob("*.json")).read_text())
     same = RunStore(finished).load(record["id"])
@@ -219,3 +218,4 @@ def test_a_stopped_training_goes_on_to_the_same_ranks(shop, finished, tmp_path, 
     for key in same.ranks:
         np.testing.assert_array_equal(resumed.ranks[key], same.ranks[key])
     assert not list((tmp_path / "checkpoints").glob("*.unfinished.pt"))
+    assert not list(tmp_path.rglob("*.tmp"))
