@@ -18,7 +18,7 @@ class SeenRanker:
     n_items: int
 
     def score(self, requests: Requests, candidates: Tensor) -> Tensor:
-        seen = torch.zeros(len(requests.times), self.n_items + 1)
+        seen = torch.zeros(len(requests.times), self.n_items + 1, device=candidates.device)
         seen.scatter_(1, requests.history.items, 1.0)
         seen[:, 0] = 0.0
         return seen[:, candidates] if candidates.dim() == 1 else seen.gather(1, candidates)
@@ -31,7 +31,7 @@ class PopularRanker:
     item_counts: np.ndarray  # (V + 1,)
 
     def score(self, requests: Requests, candidates: Tensor) -> Tensor:
-        counts = torch.from_numpy(self.item_counts).double()[candidates]
+        counts = torch.from_numpy(self.item_counts).to(candidates.device)[candidates]
         return counts.expand(len(requests.times), -1) if candidates.dim() == 1 else counts
 
 
