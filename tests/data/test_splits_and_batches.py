@@ -19,7 +19,7 @@ from synergen.data.batches import (
 from synergen.data.candidates import pools
 from synergen.data.dataset import prepare
 from synergen.data.kinds import uniform_hash
-from synergen.data.splits import LeaveOneOut, Part
+from synergen.data.splits import Part
 from synergen.errors import UserError
 from synergen.events import validate
 
@@ -148,7 +148,3 @@ def test_kinds_are_drawn_once_with_the_stated_share():
     assert not none.searched.any()
     assert (everything.searched == (everything.queries > 0)).all()
     assert (none.queries == everything.queries).all()
-
-
-def test_split_of_equal_logs_is_equal(toy):
-    assert (LeaveOneOut(toy.log).train_ends() == toy.split.train_ends()).all()
