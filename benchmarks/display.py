@@ -1,5 +1,7 @@
 """A table on a terminal."""
 
+from typing import Literal
+
 from rich import box
 from rich.console import RenderableType
 from rich.table import Table as Rich
@@ -15,15 +17,19 @@ def console_table(table: Table) -> list[RenderableType]:
     parts: list[RenderableType] = [Text(f"{shown.name}: {shown.title}", style="bold"), Text(shown.heading)]
     if shown.legend:
         parts.append(Text(shown.legend, style="dim"))
-    for at, columns in enumerate(shown.columns):
-        drawn = Rich(title=columns.name, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-        drawn.add_column("Method", no_wrap=True)
-        for title in columns.titles:
-            drawn.add_column(title, justify="left" if table.spec.qualitative else "right")
-        for line, following in zip(shown.lines, (*shown.lines[1:], None), strict=True):
-            ends = following is not None and following.group != line.group
-            drawn.add_row(Text(line.method), *map(_text, line.cells[at]), end_section=ends)
-        parts.append(drawn)
+    justify: Literal["left", "right"] = "left" if table.spec.qualitative else "right"
+    for panel in shown.panels:
+        if panel.name:
+            parts.append(Text(panel.name, style="bold"))
+        for at, columns in enumerate(panel.columns):
+            drawn = Rich(title=columns.name, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+            drawn.add_column("Method", no_wrap=True)
+            for title in columns.titles:
+                drawn.add_column(title, justify=justify)
+            for line, following in zip(panel.lines, (*panel.lines[1:], None), strict=True):
+                ends = following is not None and following.group != line.group
+                drawn.add_row(Text(line.method), *map(_text, line.cells[at]), end_section=ends)
+            parts.append(drawn)
     parts += [Text(note) for note in shown.notes]
     return parts
 

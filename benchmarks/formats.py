@@ -61,6 +61,20 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Panel:
+    """Rows and columns, under a name where a table has several panels."""
+
+    columns: tuple[Columns, ...]
+    lines: tuple[Line, ...]
+    name: str | None = None
+
+    @property
+    def grouped(self) -> bool:
+        """Whether any row belongs to a group."""
+        return any(line.group for line in self.lines)
+
+
+@dataclass(frozen=True)
 class Grid:
     """A table as a reader sees it, before a format is chosen."""
 
@@ -69,19 +83,27 @@ class Grid:
     title: str
     heading: str
     legend: str
-    columns: tuple[Columns, ...]
-    lines: tuple[Line, ...]
+    panels: tuple[Panel, ...]
     notes: tuple[str, ...]
-
-    @property
-    def grouped(self) -> bool:
-        """Whether any row belongs to a group."""
-        return any(line.group for line in self.lines)
 
 
 def markdown(grid: Grid) -> str:
-    """One Markdown table for each group of columns, then the notes as a list."""
+    """One Markdown table for each panel and group of columns, then the notes as a list."""
+    text = [f"# {grid.name}: {grid.title.translate(_MARKDOWN)}", grid.heading.translate(_MARKDOWN), grid.legend]
+    for panel in grid.panels:
+        level = "##"
+        if panel.name:
+            text.append(f"## {panel.name.translate(_MARKDOWN)}")
+            level = "###"
+        for at, columns in enumerate(panel.columns):
+            if columns.name:
+                text.append(f"{level} {columns.name.capitalize()}")
+            text.append(_markdown_table(panel, at))
+    text.append("\n".join(f"- {note.translate(_MARKDOWN)}" for note in grid.notes))
+    return "\n\n".join(part for part in text if part) + "\n"
 
+
+def _markdown_table(panel: Panel, at: int) -> str:
     def row(cells: list[str]) -> str:
         return f"| {' | '.join(cells)} |"
 
@@ -90,49 +112,16 @@ def markdown(grid: Grid) -> str:
         ours = f"**{ours}**" if cell.best else ours
         return f"{ours} *({cell.paper.translate(_MARKDOWN)})*" if cell.paper else ours
 
-    text = [f"# {grid.name}: {grid.title.translate(_MARKDOWN)}", grid.heading.translate(_MARKDOWN), grid.legend]
-    for at, columns in enumerate(grid.columns):
-        head = ["Method", *(["Group"] if grid.grouped else []), *columns.titles]
-        table = [row(head), row(["---"] * len(head))]
-        for line in grid.lines:
-            group = [line.group or ""] if grid.grouped else []
-            table.append(row([line.method.translate(_MARKDOWN), *group, *map(shown, line.cells[at])]))
-        if columns.name:
-            text.append(f"## {columns.name.capitalize()}")
-        text.append("\n".join(table))
-    text.append("\n".join(f"- {note.translate(_MARKDOWN)}" for note in grid.notes))
-    return "\n\n".join(part for part in text if part) + "\n"
+    head = ["Method", *(["Group"] if panel.grouped else []), *panel.columns[at].titles]
+    table = [row(head), row(["---"] * len(head))]
+    for line in panel.lines:
+        group = [line.group or ""] if panel.grouped else []
+        table.append(row([line.method.translate(_MARKDOWN), *group, *map(shown, line.cells[at])]))
+    return "\n".join(table)
 
 
 def latex(grid: Grid, label: str) -> str:
     """A `table` environment for a document that loads booktabs and graphicx."""
-
-    def shown(cell: Cell) -> str:
-        ours = cell.ours.translate(_LATEX)
-        ours = rf"\textbf{{{ours}}}" if cell.best else ours
-        return rf"{ours} \textit{{({cell.paper.translate(_LATEX)})}}" if cell.paper else ours
-
-    def row(cells: list[str]) -> str:
-        return " & ".join(cells) + r" \\"
-
-    width = 1 + sum(len(columns.titles) for columns in grid.columns)
-    body = []
-    if any(columns.name for columns in grid.columns):
-        start, rules, names = 2, [], [""]
-        for columns in grid.columns:
-            end = start + len(columns.titles) - 1
-            names.append(rf"\multicolumn{{{end - start + 1}}}{{c}}{{{(columns.name or '').translate(_LATEX)}}}")
-            rules.append(rf"\cmidrule(lr){{{start}-{end}}}")
-            start = end + 1
-        body += [row(names), " ".join(rules)]
-    titles = chain.from_iterable(columns.titles for columns in grid.columns)
-    body.append(row(["Method", *(title.translate(_LATEX) for title in titles)]))
-    for group, lines in groupby(grid.lines, key=lambda line: line.group):
-        body.append(r"\midrule")
-        if group:
-            body.append(row([rf"\multicolumn{{{width}}}{{l}}{{\emph{{{group}}}}}"]))
-        for line in lines:
-            body.append(row([line.method.translate(_LATEX), *map(shown, chain.from_iterable(line.cells))]))
     caption = " ".join(part for part in (f"{grid.title}.", grid.heading, grid.legend) if part)
     return "\n".join(
         [
@@ -141,12 +130,7 @@ def latex(grid: Grid, label: str) -> str:
             r"\centering",
             rf"\caption{{{caption.translate(_LATEX)}}}",
             rf"\label{{tab:{re.sub('[^A-Za-z0-9.:-]+', '-', label)}}}",
-            r"\resizebox{\linewidth}{!}{%",
-            rf"\begin{{tabular}}{{l{'c' * (width - 1)}}}",
-            r"\toprule",
-            *body,
-            r"\bottomrule",
-            r"\end{tabular}}",
+            *chain.from_iterable(_latex_panel(panel) for panel in grid.panels),
             r"\par\smallskip",
             r"\begin{minipage}{\linewidth}\footnotesize\raggedright",
             *(rf"{note.translate(_LATEX)}\par" for note in grid.notes),
@@ -155,3 +139,41 @@ def latex(grid: Grid, label: str) -> str:
             "",
         ]
     )
+
+
+def _latex_panel(panel: Panel) -> list[str]:
+    def shown(cell: Cell) -> str:
+        ours = cell.ours.translate(_LATEX)
+        ours = rf"\textbf{{{ours}}}" if cell.best else ours
+        return rf"{ours} \textit{{({cell.paper.translate(_LATEX)})}}" if cell.paper else ours
+
+    def row(cells: list[str]) -> str:
+        return " & ".join(cells) + r" \\"
+
+    width = 1 + sum(len(columns.titles) for columns in panel.columns)
+    body = []
+    if any(columns.name for columns in panel.columns):
+        start, rules, names = 2, [], [""]
+        for columns in panel.columns:
+            end = start + len(columns.titles) - 1
+            names.append(rf"\multicolumn{{{end - start + 1}}}{{c}}{{{(columns.name or '').translate(_LATEX)}}}")
+            rules.append(rf"\cmidrule(lr){{{start}-{end}}}")
+            start = end + 1
+        body += [row(names), " ".join(rules)]
+    titles = chain.from_iterable(columns.titles for columns in panel.columns)
+    body.append(row(["Method", *(title.translate(_LATEX) for title in titles)]))
+    for group, lines in groupby(panel.lines, key=lambda line: line.group):
+        body.append(r"\midrule")
+        if group:
+            body.append(row([rf"\multicolumn{{{width}}}{{l}}{{\emph{{{group}}}}}"]))
+        for line in lines:
+            body.append(row([line.method.translate(_LATEX), *map(shown, chain.from_iterable(line.cells))]))
+    return [
+        *([rf"\par\medskip {panel.name.translate(_LATEX)}\par\smallskip"] if panel.name else []),
+        r"\resizebox{\linewidth}{!}{%",
+        rf"\begin{{tabular}}{{l{'c' * (width - 1)}}}",
+        r"\toprule",
+        *body,
+        r"\bottomrule",
+        r"\end{tabular}}",
+    ]

@@ -1,7 +1,7 @@
 """One run from its specification to its record."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from functools import lru_cache, partial
 from typing import Any
@@ -11,24 +11,32 @@ import torch
 from filelock import FileLock
 
 from baselines.registry import build, model_class
+from benchmarks.calibrate import BOTH, calibration_record
 from benchmarks.environment import environment, peak_memory_mib
-from synergen.contract import Recommender, Task
+from benchmarks.evaluator import (
+    Evaluator,
+    SlateEvaluator,
+    audit,
+    evaluator_for,
+    has_ranking_head,
+    kept_metrics,
+    validate,
+)
+from benchmarks.references import REFERENCES, KnownTruth, Reference, knows_truth
+from benchmarks.views import View, has_slates, views
+from synergen.contract import Batch, Recommender, Task
 from synergen.data.batches import training_batches, training_windows
-from synergen.data.candidates import pools
 from synergen.data.dataset import Dataset, find_source, load_dataset, statistics
 from synergen.data.filters import Filter
-from synergen.data.splits import Part
+from synergen.data.slates import slate_batches, weekly_windows
+from synergen.data.splits import Part, TimeSplit
 from synergen.errors import UserError
-from synergen.evaluation.audit import PopularRanker, SeenRanker, leak_shares
-from synergen.evaluation.metrics import metrics
-from synergen.evaluation.ranking import Scorer, full_ranks, pool_ranks
-from synergen.files import write_atomically
-from synergen.runs import Run, RunSpec, RunStore
+from synergen.evaluation.calibration import Temperature
+from synergen.model_files import UNCALIBRATED, load_model, model_folder, save_model
+from synergen.runs import Ranks, Run, RunSpec, RunStore
 from synergen.settings import from_mapping
 from synergen.text import encode_texts
-from synergen.training.trainer import Progress, Summary, TrainingConfig, train
-
-METRICS = ("R@1", "R@5", "R@10", "R@50", "R@200", "N@5", "N@10", "N@50", "N@200", "MRR")
+from synergen.training.trainer import Summary, TrainingConfig, train
 
 Report = Callable[[str, dict[str, Any]], None]
 """Called with a stage (loading, text, training, testing) and its state."""
@@ -40,14 +48,14 @@ def tasks_of_run(spec: RunSpec) -> list[Task]:
 
 
 @lru_cache(maxsize=2)
-def load(name_or_folder: str, search_share: float, rule: str, min_count: int) -> Dataset:
+def load(name_or_folder: str, search_share: float, rule: str, min_count: int, split: str) -> Dataset:
     """The data set of a protocol, kept for the next run of this process."""
-    return load_dataset(name_or_folder, search_share=search_share, rule=Filter(rule), min_count=min_count)
+    return load_dataset(name_or_folder, search_share=search_share, rule=Filter(rule), min_count=min_count, split=split)
 
 
 def load_for(source: str, protocol: Mapping[str, Any]) -> Dataset:
     """The data set as `protocol` wants it."""
-    return load(source, protocol["search_share"], protocol["filter"], protocol["min_count"])
+    return load(source, *(protocol[key] for key in ("search_share", "filter", "min_count", "split")))
 
 
 def text_vectors(
@@ -56,48 +64,6 @@ def text_vectors(
     """(V + 1, width) of items and (Q + 1, width) of queries by a frozen encoder, from its cache where it has them."""
     items = encode_texts(dataset.item_texts(), encoder, progress=progress)
     return items, encode_texts(dataset.log.query_texts, encoder, progress=progress)
-
-
-class Evaluator:
-    """Ranks of a model under the protocol of one run."""
-
-    def __init__(self, dataset: Dataset, spec: RunSpec, max_history: int, device: str) -> None:
-        self.dataset, self.spec, self.device = dataset, spec, device
-        self.max_history = max_history
-        self._pools: dict[tuple[Part, Task], np.ndarray] = {}
-
-    def ranks(self, model: Scorer, part: Part, task: Task, candidates: str, report: Any = None) -> np.ndarray:
-        """(U,) ranks; `candidates` is full or pool."""
-        log, split = self.dataset.log, self.dataset.split
-        common: dict[str, Any] = {"max_history": self.max_history, "device": self.device, "report": report}
-        if candidates == "full":
-            return full_ranks(model, log, split, part, task, **common)
-        key = (part, task)
-        if key not in self._pools:
-            negatives = self.spec.protocol["negatives"]
-            self._pools[key] = pools(log, split, part, task, self.spec.seed, negatives)
-        return pool_ranks(model, log, split, part, task, self._pools[key], **common)
-
-    def validate(self, model: Recommender) -> dict[str, float]:
-        """The protocol's metric on the validation events, under the table's own candidates; the mean over the run's
-        tasks comes first."""
-        name, candidates = self.spec.protocol["validation"], self.spec.protocol["candidates"]
-        values = {
-            f"{name} {task}": metrics(self.ranks(model, Part.VALID, task, candidates), [name])[name]
-            for task in tasks_of_run(self.spec)
-        }
-        return {name: float(np.mean(list(values.values()))), **values}
-
-
-def audit(dataset: Dataset, evaluator: Evaluator, candidates: str) -> dict[str, float]:
-    """The leak audit's lines: shares, and what two trivial rankers reach under the table's protocol."""
-    log, task = dataset.log, Task.RECOMMENDATION
-    seen = evaluator.ranks(SeenRanker(log.n_items), Part.TEST, task, candidates)
-    popular = evaluator.ranks(PopularRanker(dataset.split.item_counts()), Part.TEST, task, candidates)
-    return leak_shares(log, dataset.split) | {
-        f"R@10 of the ranker 'was it seen before' ({candidates})": metrics(seen, ["R@10"])["R@10"],
-        f"R@10 of the ranker 'most popular' ({candidates})": metrics(popular, ["R@10"])["R@10"],
-    }
 
 
 def execute(spec: RunSpec, source: str, store: RunStore, device: str, scale: str, report: Report) -> Run:
@@ -120,29 +86,27 @@ def execute(spec: RunSpec, source: str, store: RunStore, device: str, scale: str
 def _execute(spec: RunSpec, source: str, store: RunStore, device: str, scale: str, report: Report) -> Run:
     report("loading", {})
     torch.manual_seed(spec.seed)
-    config = from_mapping(TrainingConfig, spec.trainer, f"training of {spec.model}")
     dataset = load_for(source, spec.protocol)
+    evaluator = evaluator_for(dataset, spec, device)
+    known = KnownTruth.of(source, dataset.log) if has_slates(spec.protocol) and knows_truth(spec.dataset) else None
     vectors = _vectors_for(spec, dataset, report)
-    model = build(spec.model, dataset.view(*vectors), spec.settings).to(device)
-    max_history = spec.protocol["max_history"]
-    evaluator = Evaluator(dataset, spec, max_history, device)
-    summary = _train(model, spec, config, dataset, evaluator, store, device, report)
+    subject = _reference(spec, known) or build(spec.model, dataset.view(*vectors), spec.settings).to(device)
+    learns = isinstance(subject, Recommender) and subject.learns
+    summary = _train(subject, spec, dataset, evaluator, store, device, report) if learns else None
     ranks = {
-        (str(task), candidates): evaluator.ranks(
-            model, Part.TEST, task, candidates, partial(_report_test, report, task, candidates)
-        )
-        for task in tasks_of_run(spec)
-        for candidates in dict.fromkeys((spec.protocol["candidates"], "full"))
+        view: evaluator.ranks(subject, Part.TEST, view, partial(_report_test, report, view))
+        for view in _views(spec, subject, dataset)
     }
+    calibration = None
+    if isinstance(evaluator, SlateEvaluator) and has_ranking_head(subject):
+        calibration = calibration_record(subject, evaluator, known, partial(_report_calibration, report))
     log = dataset.log
     record = {
         "id": spec.id,
         **asdict(spec),
-        "scale": scale if model.learns else None,
-        "metrics": {
-            task: {c: metrics(values, METRICS) for (t, c), values in ranks.items() if t == task}
-            for task in tasks_of_run(spec)
-        },
+        "scale": scale if learns else None,
+        "metrics": _metrics_by_task(ranks),
+        **({"calibration": calibration} if calibration else {}),
         "data": {
             "hash": log.data_hash,
             "source_hash": find_source(source).source_hash(),
@@ -150,17 +114,18 @@ def _execute(spec: RunSpec, source: str, store: RunStore, device: str, scale: st
             "items": log.n_items,
             "events": log.n_events,
             "statistics": statistics(dataset),
-            "audit": audit(dataset, evaluator, spec.protocol["candidates"]),
+            "audit": audit(dataset, evaluator, spec.protocol),
         },
-        "training": _training_record(summary) if model.learns else {"stopped": "nothing to train"},
-        "seconds": round(summary.seconds, 1),
+        "training": _training_record(summary) if summary else {"stopped": "nothing to train"},
+        "seconds": round(summary.seconds, 1) if summary else 0.0,
         "peak_memory_mib": peak_memory_mib(),
-        "parameters": {name: sum(p.numel() for p in group) for name, group in model.parameter_groups().items()},
+        "parameters": _parameters(subject),
         "environment": environment(),
     }
-    run = Run(record, ranks)
-    if model.learns:
-        write_atomically(store.weights_path(spec.id), lambda path: torch.save(model.state_dict(), path))
+    if learns:
+        temperature = Temperature(**calibration[BOTH]["temperature"]) if calibration else UNCALIBRATED
+        save_model(model_folder(store.folder, spec.id), subject, spec, dataset, vectors, temperature)
+    run = Run(record, {(str(view.task), view.name): values for view, values in ranks.items()})
     store.save(run)
     store.checkpoint_path(spec.id).unlink(missing_ok=True)
     return run
@@ -169,30 +134,63 @@ def _execute(spec: RunSpec, source: str, store: RunStore, device: str, scale: st
 def retest(
     spec: RunSpec, source: str, store: RunStore, device: str, candidates: str | None
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Test metrics of a finished run from its weights, by task and candidates.
+    """Test metrics of a finished run from its weights, by task and candidates (pool, slate or full; by default all).
 
     Raises:
-        UserError: the weights are not there (they are not part of the records).
+        UserError: the weights are not there (they are not part of the records), or the run has no such candidates.
     """
     dataset = load_for(source, spec.protocol)
-    model = build(spec.model, dataset.view(*_vectors_for(spec, dataset, lambda stage, state: None)), spec.settings)
-    if model.learns:
-        path = store.weights_path(spec.id)
-        if not path.exists():
-            raise UserError(
-                f"{path}: the weights of run {spec.id} are not here; train it again (benchmarks/run.py --force)"
-            )
-        model.load_state_dict(torch.load(path, weights_only=True))
-    evaluator = Evaluator(dataset, spec, spec.protocol["max_history"], device)
-    chosen = [candidates] if candidates else list(dict.fromkeys((spec.protocol["candidates"], "full")))
-    return {
-        str(task): {c: metrics(evaluator.ranks(model.to(device), Part.TEST, task, c), METRICS) for c in chosen}
-        for task in tasks_of_run(spec)
-    }
+    known = KnownTruth.of(source, dataset.log) if spec.model in REFERENCES else None
+    subject = _reference(spec, known) or _trained(spec, dataset, store).to(device)
+    chosen = [view for view in _views(spec, subject, dataset) if candidates in (None, view.candidates)]
+    if not chosen:
+        raise UserError(f"run {spec.id} has candidates '{spec.protocol['candidates']}', and not '{candidates}'")
+    evaluator = evaluator_for(dataset, spec, device)
+    return _metrics_by_task({view: evaluator.ranks(subject, Part.TEST, view) for view in chosen})
+
+
+def _trained(spec: RunSpec, dataset: Dataset, store: RunStore) -> Recommender:
+    """The model of a finished run; one that learns nothing is built anew."""
+    if not model_class(spec.model).learns:
+        vectors = _vectors_for(spec, dataset, lambda stage, state: None)
+        return build(spec.model, dataset.view(*vectors), spec.settings)
+    folder = model_folder(store.folder, spec.id)
+    if not folder.exists():
+        raise UserError(f"{folder}: the model of run {spec.id} is not here; train it again (benchmarks/run.py --force)")
+    saved = load_model(folder, build)
+    saved.refuse_other_items(dataset.log.item_ids, spec.dataset)
+    return saved.model
+
+
+def _reference(spec: RunSpec, known: KnownTruth | None) -> Any:
+    """The oracle or the logging policy where the run is of one, and None where it is of a model."""
+    if spec.model not in REFERENCES:
+        return None
+    if known is None:
+        raise UserError(f"'{spec.dataset}' is not simulated, so nobody knows its {spec.model}; leave that row out")
+    return Reference(spec.model, known)
+
+
+def _parameters(subject: Any) -> dict[str, int]:
+    if not isinstance(subject, Recommender):
+        return {}
+    return {name: sum(p.numel() for p in group) for name, group in subject.parameter_groups().items()}
+
+
+def _views(spec: RunSpec, subject: Any, dataset: Dataset) -> list[View]:
+    n_actions = len(dataset.log.action_names) - 1
+    return views(tasks_of_run(spec), spec.protocol, has_ranking_head(subject), n_actions)
+
+
+def _metrics_by_task(ranks: Mapping[View, Ranks]) -> dict[str, dict[str, dict[str, float]]]:
+    by_task: dict[str, dict[str, dict[str, float]]] = {}
+    for view, values in ranks.items():
+        by_task.setdefault(str(view.task), {})[view.name] = kept_metrics(view, values)
+    return by_task
 
 
 def _vectors_for(spec: RunSpec, dataset: Dataset, report: Report) -> tuple[np.ndarray | None, np.ndarray | None]:
-    if not model_class(spec.model).reads_text(spec.settings, frozenset(tasks_of_run(spec))):
+    if spec.model in REFERENCES or not model_class(spec.model).reads_text(spec.settings, frozenset(tasks_of_run(spec))):
         return None, None
     encoder = spec.protocol["encoder"]
     return text_vectors(dataset, encoder, lambda done, total: report("text", {"done": done, "total": total}))
@@ -201,38 +199,49 @@ def _vectors_for(spec: RunSpec, dataset: Dataset, report: Report) -> tuple[np.nd
 def _train(
     model: Recommender,
     spec: RunSpec,
-    config: TrainingConfig,
     dataset: Dataset,
     evaluator: Evaluator,
     store: RunStore,
     device: str,
     report: Report,
 ) -> Summary:
-    if not model.learns:
-        return Summary()
-    windows = training_windows(dataset.split, spec.protocol["max_history"])
-    steps = math.ceil(len(windows.starts) / config.batch_size)
-
-    def show(progress: Progress) -> None:
-        report("training", asdict(progress))
-
+    config = from_mapping(TrainingConfig, spec.trainer, f"training of {spec.model}")
+    batches, steps = _epochs(dataset, spec, config.batch_size)
     return train(
         model,
         config,
-        lambda epoch: training_batches(
-            dataset.log, windows, config.batch_size, np.random.default_rng([spec.seed, epoch])
-        ),
+        batches,
         steps,
-        evaluator.validate,
+        validate(evaluator, spec, tasks_of_run(spec)),
         seed=spec.seed,
         checkpoint=store.checkpoint_path(spec.id),
         device=device,
-        report=show,
+        report=lambda progress: report("training", asdict(progress)),
     )
 
 
-def _report_test(report: Report, task: Task, candidates: str, done: int, total: int) -> None:
-    report("testing", {"task": str(task), "candidates": candidates, "done": done, "total": total})
+def _epochs(dataset: Dataset, spec: RunSpec, batch_size: int) -> tuple[Callable[[int], Iterator[Batch]], int]:
+    """The batches of each epoch, and about how many these are."""
+    log, split, max_history = dataset.log, dataset.split, spec.protocol["max_history"]
+
+    def rng(epoch: int) -> np.random.Generator:
+        return np.random.default_rng([spec.seed, epoch])
+
+    if isinstance(split, TimeSplit):
+        weeks = weekly_windows(split, max_history)
+        steps = math.ceil(len(weeks.starts) / batch_size)
+        return lambda epoch: slate_batches(log, weeks, batch_size, rng(epoch)), steps
+    windows = training_windows(split, max_history)
+    steps = math.ceil(len(windows.starts) / batch_size)
+    return lambda epoch: training_batches(log, windows, batch_size, rng(epoch)), steps
+
+
+def _report_test(report: Report, view: View, done: int, total: int) -> None:
+    report("testing", {"task": str(view.task), "candidates": view.name, "done": done, "total": total})
+
+
+def _report_calibration(report: Report, done: int, total: int) -> None:
+    report("testing", {"task": "both tasks", "candidates": "calibration", "done": done, "total": total})
 
 
 def _training_record(summary: Summary) -> dict[str, Any]:

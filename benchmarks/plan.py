@@ -1,7 +1,7 @@
 """From a table to its runs: which model, with which settings, under which protocol."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,12 @@ from typing import Any
 import yaml
 
 from baselines.registry import MODELS, model_class, settings_type, tasks_of
+from benchmarks.references import knows_truth
 from benchmarks.spec import Spec
+from benchmarks.views import has_slates
 from synergen.errors import UserError, unknown_name
 from synergen.runs import RunSpec
-from synergen.settings import from_mapping
+from synergen.settings import from_mapping, written_out
 from synergen.training.trainer import TrainingConfig
 
 _FOLDER = Path(__file__).resolve().parent
@@ -76,9 +78,9 @@ def make_run(
     settings = config["settings"] | dict(overrides)
     if "max_history" in {field.name for field in fields(kind)}:
         settings["max_history"] = protocol["max_history"]
-    full_settings = asdict(from_mapping(kind, settings, f"settings of {model}"))
+    full_settings = written_out(from_mapping(kind, settings, f"settings of {model}"))
     training = config["training"] | dict(training_overrides or {})
-    trainer = asdict(from_mapping(TrainingConfig, training, f"training of {model}"))
+    trainer = written_out(from_mapping(TrainingConfig, training, f"training of {model}"))
     learns = model_class(model).learns
     return RunSpec(model, dataset, task, seed, full_settings, trainer if learns else {}, dict(protocol))
 
@@ -89,15 +91,19 @@ def plan(spec: Spec, dataset: str, scale: str, seeds: int, only: list[str] | Non
     Raises:
         UserError: a name in `only` that is neither a method nor a model of the table.
     """
-    runnable = [row for row in spec.rows if row.model in MODELS and not spec.qualitative]
+    truth = has_slates(spec.protocol) and knows_truth(dataset)
+    runnable = [row for row in spec.rows if (truth and row.reference) or (row.model in MODELS and not spec.qualitative)]
     if only is not None:
-        names = {row.method for row in spec.rows} | {row.model for row in spec.rows if row.model}
+        names = {row.method for row in spec.rows} | {row.subject for row in spec.rows if row.subject}
         for name in only:
             if name not in names:
                 raise unknown_name("model", name, names, where=f"table {spec.number}")
-        runnable = [row for row in runnable if row.method in only or row.model in only]
+        runnable = [row for row in runnable if row.method in only or row.subject in only]
     runs: dict[str, list[RunSpec]] = {}
     for row in runnable:
+        if row.reference:  # nothing is drawn, so one seed is all
+            runs[row.method] = [RunSpec(row.reference, dataset, row.task, 0, {}, {}, dict(spec.protocol))]
+            continue
         assert row.model is not None  # it is in the registry
         runs[row.method] = [
             make_run(row.model, row.task, row.settings, spec.protocol, dataset, scale, seed) for seed in range(seeds)

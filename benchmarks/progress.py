@@ -87,9 +87,7 @@ def describe(stage: str, state: dict[str, Any]) -> str:
         case "text":
             return f"{state['done']} of {state['total']} texts encoded"
         case "training":
-            best = (
-                "" if state["best"] is None else f", validation N@10 {state['metric']:.4f} (best {state['best']:.4f})"
-            )
+            best = "" if state["best"] is None else f", validation {state['metric']:.4f} (best {state['best']:.4f})"
             left = duration(state["seconds_left"])
             return (
                 f"epoch {state['epoch']} of at most {state['max_epochs']}, step {min(state['step'], state['steps'])}/"

@@ -20,11 +20,13 @@ from rich.console import Console
 if __package__ in (None, ""):  # python benchmarks/run.py, without installation
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.calibrate import plot_calibration
 from benchmarks.display import console_table
 from benchmarks.execute import Job, run_all
 from benchmarks.plan import plan, registry_tasks, scales
 from benchmarks.progress import Display, duration, label
-from benchmarks.tables import Spec, build, load_spec, to_json, write
+from benchmarks.tables import Spec, Table, build, load_spec, to_json, write
+from benchmarks.views import RANKING, has_slates
 from synergen.console import exit_status
 from synergen.data.dataset import find_source
 from synergen.errors import UserError
@@ -41,6 +43,7 @@ examples:
   python benchmarks/run.py --table 2 --dataset DIR --scale cpu  your own log, early-stopped on validation
   python benchmarks/run.py --table 3 --models SASRec,BM25 --seeds 3
   python benchmarks/run.py --table 3 --plan                     what would run, and how long it would take
+  python benchmarks/run.py --table 4 --dataset sessions-1k      ablations on a small simulated shop
 """
 
 
@@ -52,9 +55,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--table", type=int, required=True, help="table of the paper: 1, 2, 3 or 4")
     p.add_argument(
         "--dataset",
-        default="ml-100k",
         metavar="NAME|DIR",
-        help="a built-in data set, or a folder with interactions.parquet (see README); default ml-100k",
+        help="a built-in data set, or a folder with interactions.parquet (see README); default ml-100k, for table 4 "
+        "sessions, a simulated shop (sessions-N has N users)",
     )
     p.add_argument(
         "--scale",
@@ -99,14 +102,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _table(options: argparse.Namespace, screen: Console) -> None:
     spec = load_spec(options.table)
+    options.dataset = options.dataset or spec.dataset
+    name, store = dataset_name(options.dataset), RunStore(options.out)
+    spec = spec.fitting(has_impressions(options.dataset, name, store))
     if options.encoder and spec.protocol:
         spec = replace(spec, protocol={**spec.protocol, "encoder": options.encoder})
     if options.seeds < 1:
         raise UserError("--seeds must be 1 or more")
     only = options.models.split(",") if options.models else None
-    name = dataset_name(options.dataset)
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    store = RunStore(options.out)
     wanted = plan(spec, name, options.scale, options.seeds, only)
     shown = plan(spec, name, options.scale, options.seeds, None)
     if options.force and not options.plan:
@@ -122,7 +126,7 @@ def _table(options: argparse.Namespace, screen: Console) -> None:
         return
     failed: dict[str, str] = {}
     if todo:
-        find_source(options.dataset).files()
+        find_source(options.dataset).files()  # simulated here, and not by every run
         store.check_writable()
         failed = _train(options, screen, todo, forecast, device)
         finished |= {run_id: store.load(run_id) for run_id in todo}
@@ -133,16 +137,39 @@ def _table(options: argparse.Namespace, screen: Console) -> None:
     else:
         for part in console_table(table):
             screen.print(part)
-    written = write(table, options.out / "tables", f"table{spec.number}.{name}")
+    stem = f"table{spec.number}.{name}"
+    written = write(table, options.out / "tables", stem) + write_plots(table, runs, options.out / "plots" / stem)
     screen.print(f"written: {', '.join(str(path) for path in written)}", soft_wrap=True)
     if failed:
         reasons = (f"{label(todo[run_id][1], todo[run_id][0])} failed: {why}" for run_id, why in failed.items())
         raise UserError("\n".join(reasons))
 
 
+def write_plots(table: Table, runs: dict[str, list[Run]], stem: Path) -> list[Path]:
+    """The calibration of the method that is read from the ranking head, of its first seed."""
+    read = (run for row in table.spec.rows if row.head == RANKING for run in runs.get(row.method, ()))
+    run = next((run for run in read if "calibration" in run.record), None)
+    if run is None:
+        return []
+    title = f"Click probability of the ranking head\n{table.dataset}, seed {run.record['seed']}"
+    return plot_calibration(run, stem.with_name(f"{stem.name}.calibration.png"), title)
+
+
 def dataset_name(name_or_folder: str) -> str:
-    """The name that runs and tables carry: a folder's own name."""
-    return Path(name_or_folder).resolve().name if Path(name_or_folder).is_dir() else name_or_folder
+    """The name that runs and tables carry: a folder's own name, `sessions-10k` for `sessions`."""
+    try:
+        return find_source(name_or_folder).name
+    except UserError:
+        return name_or_folder  # of records, perhaps, whose data are not here
+
+
+def has_impressions(dataset: str, name: str, store: RunStore) -> bool:
+    """Whether the log says what its requests showed; where there is no log, its records tell."""
+    try:
+        source = find_source(dataset)
+    except UserError:
+        return any(r["dataset"] == name and has_slates(r["protocol"]) for r in store.records())
+    return source.simulator is not None or any(file.stem == "impressions" for file in source.files())
 
 
 def _refuse_other_data(dataset: str, name: str, finished: dict[str, Run | None]) -> None:

@@ -1,12 +1,14 @@
 """What each table of the paper is: its protocol, its columns, its rows, and the numbers that the paper prints."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from benchmarks.references import REFERENCES
+from benchmarks.views import RANKING, RETRIEVAL, view_name
 from synergen.contract import Task
 from synergen.errors import UserError, unknown_name
 
@@ -22,7 +24,9 @@ _PROTOCOL = (
     "validation",
     "search_share",
 )
-_GROUPS = ("collaborative", "semantic", "ours")
+_OPTIONAL = ("heads",)
+"""Protocol keys that a table may leave out: then a model is read from its retrieval head alone."""
+_GROUPS = ("collaborative", "semantic", "ours", "reference")
 
 Printed = float | str
 """A cell of the paper: percent, or a text."""
@@ -37,6 +41,20 @@ class Block:
     task: str | None
     """recommendation or search; None where the columns are texts of the paper."""
     columns: tuple[str, ...]
+    reads: Mapping[str, tuple[str, str]] | None = None
+    """Candidates and metric of each column, where a column is not named after its metric; a column that is left out
+    does not apply."""
+
+    def reading(self, column: str, head: str, protocol: Mapping[str, Any]) -> tuple[str, str] | None:
+        """The name of the ranks and the metric that a column is made of, or None where it does not apply."""
+        if self.reads is None:
+            return view_name(protocol["candidates"], head), column
+        if column not in self.reads:
+            return None
+        candidates, metric = self.reads[column]
+        if head == RANKING and candidates == "full":  # a token for each item and request is too dear
+            return None
+        return view_name(candidates, head), metric
 
 
 @dataclass(frozen=True)
@@ -51,9 +69,19 @@ class RowSpec:
     settings: Mapping[str, Any] = field(default_factory=dict)
     """What this row sets otherwise than the model's configuration."""
     group: str | None = None
-    """collaborative or semantic, as the paper groups its rows; ours for a row that the paper does not have."""
+    """collaborative or semantic, as the paper groups its rows; ours for a model and reference for a
+    bound that the paper does not have."""
     published: str | None = None
     """Key in published.yaml; None where the paper has no such row."""
+    head: str = RETRIEVAL
+    """Which of the model's heads the row is read from: retrieval or ranking."""
+    reference: str | None = None
+    """oracle or policy: no model, but what a simulator knows of its own requests."""
+
+    @property
+    def subject(self) -> str | None:
+        """What a run of this row names as its model."""
+        return self.reference or self.model
 
     @property
     def tasks(self) -> frozenset[str]:
@@ -75,6 +103,12 @@ class Spec:
     rows: tuple[RowSpec, ...]
     remarks: tuple[str, ...] = ()
     """What a reader should know of the paper's numbers."""
+    dataset: str = "ml-100k"
+    """The data set where none is asked for."""
+    compared_with: str | None = None
+    """The method that ablations are compared with, where there are such."""
+    without_impressions: Mapping[str, Any] = field(default_factory=dict)
+    """What replaces the above on a log that does not say what its requests showed."""
     published: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """The paper's rows by key: cells by column, under the block's name where the table names its blocks."""
 
@@ -82,6 +116,10 @@ class Spec:
     def qualitative(self) -> bool:
         """Whether the columns are texts, so that no row is ever run."""
         return all(block.task is None for block in self.blocks)
+
+    def fitting(self, impressions: bool) -> "Spec":
+        """The table as it is on a log with or without impressions."""
+        return self if impressions else replace(self, **self.without_impressions, without_impressions={})
 
     def paper(self, row: RowSpec, block: Block) -> dict[str, Printed]:
         """What the paper prints for a row in a block, by column."""
@@ -117,19 +155,45 @@ def parse_spec(raw: Any, published: Mapping[str, Mapping[str, Any]], where: str)
     for method in methods:
         if methods.count(method) > 1:
             raise UserError(f"{where}: method '{method}' has two rows; rename one")
-    for key in table["protocol"]:
-        _among("protocol key", key, _PROTOCOL, where)
-    if table["protocol"] and (left_out := set(_PROTOCOL) - set(table["protocol"])):
-        raise UserError(f"{where}: the protocol leaves out {', '.join(sorted(left_out))}; add them or leave it empty")
+    if (base := table.get("compared_with")) is not None:
+        _among("method", base, methods, f"{where}, compared_with")
+    _check_protocol(table["protocol"], where)
     remarks = tuple(table.get("remarks", ()))
-    return Spec(**table | {"blocks": blocks, "rows": rows, "remarks": remarks, "published": published})
+    otherwise = _otherwise(table.get("without_impressions", {}), f"{where}, without_impressions")
+    parsed = {"blocks": blocks, "rows": rows, "remarks": remarks, "published": published}
+    return Spec(**table | parsed | {"without_impressions": otherwise})
+
+
+def _otherwise(raw: Any, where: str) -> dict[str, Any]:
+    if not isinstance(raw, dict):
+        raise UserError(f"{where}: {raw!r} stands where keys with values are expected")
+    for key in raw:
+        _among("key", key, ("title", "heading", "protocol", "blocks", "remarks"), where)
+    parsed = dict(raw)
+    if "blocks" in raw:
+        parsed["blocks"] = tuple(_block(one, f"{where}, blocks") for one in raw["blocks"])
+    if "remarks" in raw:
+        parsed["remarks"] = tuple(raw["remarks"])
+    _check_protocol(raw.get("protocol", {}), where)
+    return parsed
+
+
+def _check_protocol(protocol: Mapping[str, Any], where: str) -> None:
+    for key in protocol:
+        _among("protocol key", key, (*_PROTOCOL, *_OPTIONAL), where)
+    if protocol and (left_out := set(_PROTOCOL) - set(protocol)):
+        raise UserError(f"{where}: the protocol leaves out {', '.join(sorted(left_out))}; add them or leave it empty")
 
 
 def _block(raw: Any, where: str) -> Block:
     block = _mapping(raw, Block, where)
     if block["task"] is not None:
         _among("task", block["task"], map(str, Task), where)
-    return Block(**block | {"columns": tuple(block["columns"])})
+    reads = block.get("reads")
+    for column in reads or ():
+        _among("column", column, block["columns"], f"{where}, reads")
+    pairs = None if reads is None else {column: (pair[0], pair[1]) for column, pair in reads.items()}
+    return Block(**block | {"columns": tuple(block["columns"]), "reads": pairs})
 
 
 def _row(raw: Any, published: Mapping[str, Any], where: str) -> RowSpec:
@@ -138,6 +202,9 @@ def _row(raw: Any, published: Mapping[str, Any], where: str) -> RowSpec:
     _among("task", row.task, [*map(str, Task), "joint"], where)
     if row.group is not None:
         _among("group", row.group, _GROUPS, where)
+    _among("head", row.head, (RETRIEVAL, RANKING), where)
+    if row.reference is not None:
+        _among("reference", row.reference, REFERENCES, where)
     if row.published is not None:
         _among("row of published.yaml", row.published, published, where)
     return row

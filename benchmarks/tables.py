@@ -2,20 +2,21 @@
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
-from benchmarks.formats import NOT_APPLICABLE, Cell, Columns, Grid, Line, latex, markdown
+from benchmarks.differences import Compared, cases, compare, users_of_cases
+from benchmarks.formats import NOT_APPLICABLE, Cell, Columns, Grid, Line, Panel, latex, markdown
+from benchmarks.notes import notes
+from benchmarks.references import knows_truth
 from benchmarks.spec import Block, Printed, RowSpec, Spec, load_spec
+from benchmarks.views import has_slates
 from synergen.errors import UserError, unknown_name
 from synergen.evaluation.intervals import Interval, interval
-from synergen.evaluation.metrics import metric_values
 from synergen.files import write_json, write_text
-from synergen.runs import Run
+from synergen.runs import Ranks, Run
 
 __all__ = [
     "Block",
@@ -37,6 +38,8 @@ _CSV_COLUMNS = (
     *("table", "dataset", "method", "group", "block", "metric"),
     *("status", "seeds", "mean", "low", "high", "paper", "runs"),
 )
+_CSV_DIFFERENCES = ("difference", "difference_low", "difference_high", "p_value", "paper_difference", "sign")
+"""Further columns of a table that compares its rows."""
 
 Status = Literal["done", "pending", "not applicable"]
 """`pending`: no finished run yet. In a table of texts: whether the registry holds the model."""
@@ -56,6 +59,8 @@ class Row:
     """The paper's by column, percent as printed."""
     runs: tuple[str, ...]
     """Ids of the runs, in order of their seeds."""
+    differences: dict[str, Compared] = field(default_factory=dict)
+    """By column, from the row that the table compares with, where it does."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +74,8 @@ class Table:
     notes: tuple[str, ...]
 
     def best(self, block: Block, column: str) -> float | None:
-        """The highest of our means in a column, None where nothing is done."""
-        rows = (row for row in self.rows if row.block == block and row.status == "done")
+        """The highest mean of our models in a column, None where nothing is done."""
+        rows = (row for row in self.rows if row.block == block and not row.method.reference)
         return max((row.metrics[column].mean for row in rows if column in row.metrics), default=None)
 
 
@@ -100,20 +105,22 @@ def build(
     _check_comparable(every, spec.number, dataset)
     dataset = dataset or (every[0].record["dataset"] if every else spec.paper_dataset)
     protocol = {**spec.protocol, **(every[0].record["protocol"] if every else {})}
+    truth = has_slates(protocol) and dataset is not None and knows_truth(dataset)
+    tasks = dict(registry_tasks)
+    tasks |= {row.reference: row.tasks if truth else frozenset() for row in spec.rows if row.reference}
     rows = tuple(
-        _row(spec, row, block, runs.get(row.method, ()), registry_tasks, protocol)
-        for row in spec.rows
-        for block in spec.blocks
+        _row(spec, row, block, runs.get(row.method, ()), tasks, protocol) for row in spec.rows for block in spec.blocks
     )
-    return Table(spec, dataset, protocol, rows, tuple(_notes(spec, dataset, protocol, rows, every, registry_tasks)))
+    table = Table(spec, dataset, protocol, tuple(_compared(rows, spec, runs, protocol)), ())
+    return replace(table, notes=tuple(notes(table, every, registry_tasks)))
 
 
 def _check_method(row: RowSpec, runs: Sequence[Run]) -> None:
     for run in runs:
-        if run.record["model"] != row.model:
+        if run.record["model"] != row.subject:
             raise UserError(
-                f"run {run.record['id']} is of model {run.record['model']}, but row '{row.method}' is of {row.model}; "
-                "give the run to the row of its model"
+                f"run {run.record['id']} is of model {run.record['model']}, but row '{row.method}' is of "
+                f"{row.subject}; give the run to the row of its model"
             )
     seeds = [run.record["seed"] for run in runs]
     if len(set(seeds)) < len(seeds):
@@ -139,117 +146,71 @@ def _row(
     row: RowSpec,
     block: Block,
     runs: Sequence[Run],
-    registry_tasks: Mapping[str, frozenset[str]],
+    tasks: Mapping[str, frozenset[str]],
     protocol: Mapping[str, Any],
 ) -> Row:
     paper = spec.paper(row, block)
     if block.task is None:
-        return Row(row, block, "done" if row.model in registry_tasks else "pending", 0, {}, paper, ())
-    served = row.tasks & registry_tasks.get(row.model or "", row.tasks)
-    if block.task not in served:
+        return Row(row, block, "done" if row.model in tasks else "pending", 0, {}, paper, ())
+    served = row.tasks & tasks.get(row.subject or "", row.tasks)
+    readings = _readings(row, block, protocol)
+    if block.task not in served or not readings:
         return Row(row, block, "not applicable", 0, {}, paper, ())
-    found: dict[str, np.ndarray] = {}
-    for run in sorted(runs, key=lambda run: run.record["seed"]):
-        ranks = run.ranks.get((block.task, protocol["candidates"]))
-        if ranks is not None:
-            found[run.record["id"]] = ranks
-    if not found:
-        return Row(row, block, "pending", 0, {}, paper, ())
-    metrics = {name: interval([metric_values(ranks, name) for ranks in found.values()]) for name in block.columns}
-    return Row(row, block, "done", len(found), metrics, paper, tuple(found))
+    metrics: dict[str, Interval] = {}
+    used: set[int] = set()
+    for column, (name, metric) in readings.items():
+        found = _ranks_by_seed(runs, block, name)
+        used |= found.keys()
+        if found:
+            values = [cases(ranks, metric) for ranks in found.values()]
+            metrics[column] = interval(values, users_of_cases(next(iter(found.values()))))
+    ids = tuple(run.record["id"] for run in sorted(runs, key=_seed) if _seed(run) in used)
+    return Row(row, block, "done" if metrics else "pending", len(ids), metrics, paper, ids)
 
 
-def _notes(
-    spec: Spec,
-    dataset: str | None,
-    protocol: Mapping[str, Any],
-    rows: Sequence[Row],
-    runs: Sequence[Run],
-    registry_tasks: Mapping[str, frozenset[str]],
-) -> Iterable[str]:
-    """What a reader must know to judge the numbers, a line each."""
-    if protocol:
-        yield _protocol_line(protocol, sorted({row.seeds for row in rows if row.status == "done"}))
-    if runs:
-        data = runs[0].record["data"]
-        scale = next((run.record["scale"] for run in runs if run.record["scale"]), "none")
-        yield (
-            f"Data: {dataset}, {data['users']:,} users, {data['items']:,} items, {data['events']:,} events, "
-            f"sha256 {data['hash'][:12]}. Scale of models and training: {scale}."
-        )
-        statistics = data.get("statistics", {})
-        if protocol["search_share"] and "query rule" in statistics:
-            yield (
-                f"Queries: {statistics['query rule']}; {100 * statistics['items without a query']:.1f} % of items have "
-                f"none, {100 * statistics['test users asked by search']:.1f} % of users are asked by search."
-            )
-    if not spec.qualitative and dataset != spec.paper_dataset:
-        yield (
-            f"Data set is {dataset}, not the paper's {spec.paper_dataset}: levels are not comparable; the paper's "
-            "numbers are printed for orientation."
-        )
-    yield from _audit_lines(runs)
-    if cut := _cut_short(rows, runs):
-        yield f"Training not ended by early stopping, so perhaps too short: {', '.join(cut)}."
-    if not spec.qualitative:
-        pending = {row.method.method: row.method.model for row in rows if row.status == "pending"}
-        missing = [method for method, model in pending.items() if model not in registry_tasks]
-        waiting = [method for method, model in pending.items() if model in registry_tasks]
-        if missing:
-            yield f"Pending, model not in the registry: {', '.join(missing)}."
-        if waiting:
-            yield f"Pending, no finished run: {', '.join(waiting)}."
-    yield from spec.remarks
+def _seed(run: Run) -> int:
+    seed: int = run.record["seed"]
+    return seed
 
 
-def _protocol_line(protocol: Mapping[str, Any], seeds: Sequence[int]) -> str:
-    if protocol["candidates"] == "full":
-        candidates = "all items are candidates, those seen by the user before removed"
-    else:
-        candidates = (
-            f"candidates are the positive and {protocol['negatives']} items drawn uniformly from those that the user "
-            "never touched, the same for every model"
-        )
-    kept = "unfiltered" if protocol["filter"] == "none" else f"{protocol['filter']} filter of {protocol['min_count']}"
-    line = (
-        f"Protocol: {protocol['split']} split ({kept}); histories of up to {protocol['max_history']} events; "
-        f"{candidates}; early stopping on validation {protocol['validation']}, the test events read once, after it; "
-        "rank = 1 + #better + ½·#ties"
-    )
-    line += f"; text by the frozen encoder {protocol['encoder']}"
-    if share := protocol["search_share"]:
-        line += f"; {100 * share:.0f} % of events drawn as searches where the log has no queries of its own"
-    if not seeds:
-        return f"{line}."
-    counts = " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))
-    line += f"; seeds: {counts}; ± is the half-width of a 95 % interval"
-    if seeds[-1] == 1:
-        return f"{line} over users (1.96 standard errors) and not over seeds, of which there is one."
-    line += " over users (1.96 standard errors) and seeds (t interval), the root of the sum of their squares"
-    return f"{line}; over users only where a row has one seed." if seeds[0] == 1 else f"{line}."
+def _ranks_by_seed(runs: Sequence[Run], block: Block, name: str) -> dict[int, Ranks]:
+    """Ranks of that name in the block's task, seeds in order."""
+    key = (block.task or "", name)
+    return {_seed(run): run.ranks[key] for run in sorted(runs, key=_seed) if key in run.ranks}
 
 
-def _audit_lines(runs: Sequence[Run]) -> Iterable[str]:
-    """The leak audit, numbers as means over seeds: pools differ from seed to seed."""
-    by_label: dict[str, dict[int, Any]] = {}
-    for run in runs:
-        for label, value in run.record["data"].get("audit", {}).items():
-            by_label.setdefault(label, {})[run.record["seed"]] = value
-    for label, by_seed in by_label.items():
-        values = list(by_seed.values())
-        numeric = all(isinstance(value, int | float) for value in values)
-        yield f"{label}: {f'{np.mean(values):.4g}' if numeric else values[0]}"
+def _readings(row: RowSpec, block: Block, protocol: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """By column that applies, the name of the ranks and the metric."""
+    found = ((column, block.reading(column, row.head, protocol)) for column in block.columns)
+    return {column: reading for column, reading in found if reading is not None}
 
 
-def _cut_short(rows: Sequence[Row], runs: Sequence[Run]) -> list[str]:
-    """Methods with trained runs that something other than early stopping ended."""
-    ends = {run.record["id"]: run.record["training"] for run in runs}
-    cut: dict[str, set[str]] = {}
+def _compared(
+    rows: Sequence[Row], spec: Spec, runs: Mapping[str, Sequence[Run]], protocol: Mapping[str, Any]
+) -> Iterator[Row]:
+    """The rows, with their differences from the row that the table compares with."""
+    bases = {row.block.name: row for row in rows if row.method.method == spec.compared_with}
     for row in rows:
-        for training in (ends[run_id] for run_id in row.runs):
-            if "epochs" in training and training["stopped"] != "early stopping":
-                cut.setdefault(row.method.method, set()).add(training["stopped"])
-    return [f"{method} ({', '.join(sorted(reasons))})" for method, reasons in cut.items()]
+        base = bases.get(row.block.name)
+        if base is None or not _is_compared(row.method, spec):
+            yield row
+            continue
+        differences = {}
+        theirs = _readings(base.method, base.block, protocol)
+        for column, (name, metric) in _readings(row.method, row.block, protocol).items():
+            found = compare(
+                _ranks_by_seed(runs.get(row.method.method, ()), row.block, name),
+                _ranks_by_seed(runs.get(base.method.method, ()), base.block, theirs[column][0]),
+                metric,
+                (row.paper.get(column), base.paper.get(column)),
+            )
+            if found is not None:
+                differences[column] = found
+        yield replace(row, differences=differences)
+
+
+def _is_compared(row: RowSpec, spec: Spec) -> bool:
+    return spec.compared_with not in (None, row.method) and row.reference is None
 
 
 def to_json(table: Table) -> dict[str, Any]:
@@ -267,6 +228,7 @@ def to_json(table: Table) -> dict[str, Any]:
                 "metrics": {name: asdict(value) for name, value in row.metrics.items()},
                 "paper": row.paper,
                 "runs": list(row.runs),
+                **({"differences": _plain(row.differences)} if table.spec.compared_with else {}),
             }
             for row in table.rows
         ],
@@ -274,11 +236,16 @@ def to_json(table: Table) -> dict[str, Any]:
     }
 
 
+def _plain(differences: Mapping[str, Compared]) -> dict[str, Any]:
+    return {column: asdict(one.ours) | {"paper": one.paper, "sign": one.verdict} for column, one in differences.items()}
+
+
 def to_csv(table: Table) -> str:
     """One line a method, block and column; ours as fractions, the paper's in percent as printed."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(_CSV_COLUMNS)
+    compares = table.spec.compared_with is not None
+    writer.writerow([*_CSV_COLUMNS, *(_CSV_DIFFERENCES if compares else ())])
     for row in table.rows:
         for column in row.block.columns:
             ours = row.metrics.get(column)
@@ -295,20 +262,22 @@ def to_csv(table: Table) -> str:
                     *((ours.mean, ours.low, ours.high) if ours else ("", "", "")),
                     row.paper.get(column, ""),
                     " ".join(row.runs),
+                    *(_csv_difference(row.differences.get(column)) if compares else ()),
                 ]
             )
     return out.getvalue()
+
+
+def _csv_difference(one: Compared | None) -> tuple[Any, ...]:
+    if one is None:
+        return ("",) * len(_CSV_DIFFERENCES)
+    return one.ours.mean, one.ours.low, one.ours.high, one.ours.p_value, one.paper, one.verdict
 
 
 def grid(table: Table) -> Grid:
     """The table as texts: ours as mean ± half-width in percent."""
     spec = table.spec
     moved = f" (run on {table.dataset})" if table.dataset != spec.paper_dataset else ""
-    extra = ("In this benchmark",) if spec.qualitative else ()
-    lines = []
-    for method in spec.rows:
-        rows = [row for row in table.rows if row.method == method]
-        lines.append(Line(method.method, method.group, tuple(_cells(table, row) for row in rows)))
     legend = (
         f"Percent: ours ± half-width, then the paper's; the best of ours is bold; {NOT_APPLICABLE}: not applicable."
     )
@@ -317,9 +286,35 @@ def grid(table: Table) -> Grid:
         title=f"{spec.title}{moved}",
         heading=spec.heading,
         legend="" if spec.qualitative else legend,
-        columns=tuple(Columns(block.name, (*block.columns, *extra)) for block in spec.blocks),
-        lines=tuple(lines),
+        panels=(_levels(table), *((_differences(table),) if spec.compared_with else ())),
         notes=table.notes,
+    )
+
+
+def _levels(table: Table) -> Panel:
+    """What is reached, by method."""
+    spec = table.spec
+    extra = ("In this benchmark",) if spec.qualitative else ()
+    columns = tuple(Columns(block.name, (*block.columns, *extra)) for block in spec.blocks)
+    return Panel(columns, _lines(table, spec.rows, lambda row: _cells(table, row)))
+
+
+def _differences(table: Table) -> Panel:
+    """How the methods differ from the one that the table compares with."""
+    spec = table.spec
+    assert spec.compared_with is not None
+    base = f"{spec.compared_with[0].lower()}{spec.compared_with[1:]}"
+    return Panel(
+        tuple(Columns(block.name, block.columns) for block in spec.blocks),
+        _lines(table, [row for row in spec.rows if _is_compared(row, spec)], _difference_cells),
+        f"Difference to the {base}, points; does the sign agree with the paper",
+    )
+
+
+def _lines(table: Table, methods: Sequence[RowSpec], cells: Callable[[Row], tuple[Cell, ...]]) -> tuple[Line, ...]:
+    return tuple(
+        Line(method.method, method.group, tuple(cells(row) for row in table.rows if row.method == method))
+        for method in methods
     )
 
 
@@ -336,12 +331,28 @@ def _cells(table: Table, row: Row) -> tuple[Cell, ...]:
 def _number_cell(table: Table, row: Row, column: str) -> Cell:
     printed = row.paper.get(column)
     paper = "" if printed is None else f"{printed:.2f}"
-    if row.status == "pending":
+    if column not in _readings(row.method, row.block, table.protocol):
+        return Cell(NOT_APPLICABLE)
+    if column not in row.metrics:
         return Cell("pending", paper)
     ours, best = row.metrics[column], table.best(row.block, column)
     # Means that print alike are marked alike.
     is_best = best is not None and f"{100 * ours.mean:.2f}" == f"{100 * best:.2f}"
     return Cell(f"{100 * ours.mean:.2f} ± {100 * ours.half_width:.2f}", paper, is_best)
+
+
+def _difference_cells(row: Row) -> tuple[Cell, ...]:
+    return tuple(_difference_cell(row, column) for column in row.block.columns)
+
+
+def _difference_cell(row: Row, column: str) -> Cell:
+    one = row.differences.get(column)
+    if one is None:
+        return Cell("pending" if row.status == "pending" else NOT_APPLICABLE)
+    p = "p < 0.0001" if one.ours.p_value < 1e-4 else f"p {one.ours.p_value:.2g}"
+    verdict = f", {one.verdict}" if one.verdict else ""
+    ours = f"{100 * one.ours.mean:+.2f} ± {100 * one.ours.half_width:.2f}, {p}{verdict}"
+    return Cell(ours, "" if one.paper is None else f"{one.paper:+.2f}")
 
 
 def write(table: Table, folder: Path, stem: str) -> list[Path]:

@@ -1,7 +1,8 @@
 """What every model of the benchmark is given, and what it must answer.
 
 Notation, here and everywhere: B batch, T events of a history, R task tokens of one event, H heads, D model width,
-C candidates, K negatives, V items. Item ids are 1..V and query ids 1..Q; 0 is padding or none.
+C candidates, K negatives, V items, E requests of a sequence, S items of a slate. Item ids are 1..V and query ids 1..Q;
+0 is padding or none.
 Times are int64 Unix seconds.
 """
 
@@ -74,6 +75,28 @@ class Requests(_OnDevice):
 
 
 @dataclass(frozen=True)
+class Slates(_OnDevice):
+    """What E requests of each of B sequences showed, padded with zeros; a request that is padding shows nothing."""
+
+    times: Tensor  # (B, E) int64: when the user asked
+    queries: Tensor  # (B, E) int64: 0 where the user typed nothing
+    groups: Tensor  # (B, E) int64: ordinal of the request; it sees the events of smaller groups
+    wanted: Tensor  # (B, E) int64: the action that the request is taken to ask for
+    items: Tensor  # (B, E, S) int64: in the order shown
+    outcomes: Tensor  # (B, E, S) int64: the strongest action that each item got, 0 for none
+
+    @property
+    def shown(self) -> Tensor:
+        """(B, E, S) bool: false on padding."""
+        return self.items > 0
+
+    @property
+    def chosen(self) -> Tensor:
+        """(B, E, S) bool: the item got the action wanted, or a stronger one (actions are numbered by strength)."""
+        return (self.outcomes >= self.wanted[..., None]) & self.shown
+
+
+@dataclass(frozen=True)
 class Batch(_OnDevice):
     """Training sequences. Each event is context for later ones and, where `targets` is true, something to predict
     from the events of earlier requests. Over an epoch every training event is a target once."""
@@ -81,6 +104,8 @@ class Batch(_OnDevice):
     events: Histories
     targets: Tensor  # (B, T) bool
     wanted: Tensor  # (B, T) int64: the action that the request of this event asks for
+    windows: Tensor  # (B,) int64: number of each sequence among the training windows of its data set
+    slates: Slates | None = None  # the requests of these sequences, where the log says what each showed
 
 
 @dataclass(frozen=True)
@@ -116,13 +141,16 @@ class Recommender(nn.Module):
         """Named scalar terms, each a mean over the targets of the batch; the Trainer adds them up."""
         raise TypeError(f"{type(self).__name__} has nothing to learn")
 
+    def begin_epoch(self, epoch: int) -> None:
+        """Called by the Trainer before each epoch (1, 2, …), after its random seed is set."""
+
     def score(self, requests: Requests, candidates: Tensor) -> Tensor:
         """Scores (B, C), higher is better, of candidates (C,) shared by all requests or (B, C)."""
         raise TypeError(f"{type(self).__name__} does not score")
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters by learning rate: `dense`, and `sparse` for embedding tables (paper section 4.3)."""
-        tables = {id(m.weight) for m in self.modules() if isinstance(m, nn.Embedding)}
+        tables = {id(m.weight) for m in self.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag)}
         groups: dict[str, list[nn.Parameter]] = {"dense": [], "sparse": []}
         for parameter in self.parameters():
             if parameter.requires_grad:

@@ -30,6 +30,8 @@ class RawLog:
 
     `interactions` has user, item, ts and action, sorted by (user, time, file order), and where known query and request.
     `items` is indexed by item and has title ("" where unknown) and categories (a list of paths, root first).
+    `impressions`, where the source says what each request showed: request, user, ts, query ("" for none) and items (a
+    list, in the order shown), sorted by (user, time, file order).
     """
 
     name: str
@@ -38,11 +40,38 @@ class RawLog:
     action_is_outcome: bool  # true for ratings: known only after the user has seen the item
     categories_are_flat: bool = False  # true where a path is a set of genres and not a way down a hierarchy
     dropped: dict[str, int] = field(default_factory=dict)
+    impressions: pd.DataFrame | None = None
+
+
+@dataclass(frozen=True)
+class Impressions:
+    """M requests, sorted by (user, time), and the S items at most that each showed; the requests of user u are
+    offsets[u]:offsets[u + 1]."""
+
+    offsets: np.ndarray  # (U + 1,) int64
+    times: np.ndarray  # (M,) int64 Unix seconds
+    queries: np.ndarray  # (M,) int32, 0 where the user typed nothing
+    groups: np.ndarray  # (M,) int32: ordinal of the request within its user
+    stops: np.ndarray  # (M,) int64: the user's events before `stops` belong to earlier requests
+    items: np.ndarray  # (M, S) int32 in the order shown, 0 padding
+    outcomes: np.ndarray  # (M, S) int16: the strongest action that the item got in this request, 0 for none
+    ids: np.ndarray  # (M,) as in the source
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    @cached_property
+    def users(self) -> np.ndarray:
+        """(M,) int64: the user of each request."""
+        return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
 
 
 @dataclass(frozen=True)
 class EventLog:
-    """N events of U users, sorted by (user, time, file order); the events of user u are offsets[u]:offsets[u + 1]."""
+    """N events of U users, sorted by (user, time, file order); the events of user u are offsets[u]:offsets[u + 1].
+
+    With impressions, the events of one request stay together, requests in order of time.
+    """
 
     name: str
     offsets: np.ndarray  # (U + 1,) int64
@@ -62,6 +91,7 @@ class EventLog:
     categories_are_flat: bool
     has_requests: bool  # the source says which events share a request
     dropped: dict[str, int]
+    impressions: Impressions | None = None  # actions are then numbered by strength
 
     @property
     def n_users(self) -> int:
@@ -88,7 +118,7 @@ class EventLog:
     @cached_property
     def data_hash(self) -> str:
         """SHA-256 of everything that a model or a metric can depend on."""
-        arrays = (
+        arrays: tuple[np.ndarray, ...] = (
             self.offsets,
             self.items,
             self.actions,
@@ -97,6 +127,9 @@ class EventLog:
             self.queries,
             self.searched,
         )
+        if self.impressions is not None:
+            shown = self.impressions
+            arrays += (shown.offsets, shown.times, shown.queries, shown.stops, shown.items, shown.outcomes)
         texts = (*self.titles, *self.query_texts, *self.action_names)
         return digest(*(np.ascontiguousarray(a).tobytes() for a in arrays), *texts)
 
@@ -131,10 +164,10 @@ def validate(
         raise UserError(f"{source}: the log holds no events; nothing can be trained or measured on it")
     frame = interactions.reset_index(drop=True)
     for column in required:
-        _refuse_rows(frame[column].isna(), f"column '{column}' is null", "remove or repair these rows", source)
-    times = _whole_seconds(frame[Columns.TIME], source)
+        refuse_rows(frame[column].isna(), f"column '{column}' is null", "remove or repair these rows", source)
+    times = whole_seconds(frame[Columns.TIME], source)
     actions = frame[Columns.ACTION] if Columns.ACTION in frame.columns else pd.Series("event", index=frame.index)
-    _refuse_rows(actions.isna(), "column 'action' is null", "name the action or remove the rows", source)
+    refuse_rows(actions.isna(), "column 'action' is null", "name the action or remove the rows", source)
     tidy = pd.DataFrame(
         {
             Columns.USER: frame[Columns.USER],
@@ -150,35 +183,46 @@ def validate(
     before = len(tidy)
     tidy = tidy.drop_duplicates().sort_values([Columns.USER, Columns.TIME], kind="stable", ignore_index=True)
     dropped = {"duplicated events": before - len(tidy)}
-    return RawLog(name, tidy, _item_table(tidy, items, source), action_is_outcome, categories_are_flat, dropped)
+    ids = pd.Index(tidy[Columns.ITEM].unique())
+    return RawLog(name, tidy, item_table(ids, items, source), action_is_outcome, categories_are_flat, dropped)
 
 
-def _refuse_rows(bad: pd.Series, what: str, remedy: str, source: str) -> None:
+def refuse_rows(bad: pd.Series, what: str, remedy: str, source: str) -> None:
+    """Raise UserError naming the first row where `bad` is true."""
     if bad.any():
         row = int(np.flatnonzero(bad.to_numpy())[0])
         more = f" and {int(bad.sum()) - 1} more" if bad.sum() > 1 else ""
         raise UserError(f"{source}: row {row}{more}: {what}; {remedy}")
 
 
-def _whole_seconds(times: pd.Series, source: str) -> pd.Series:
+def whole_seconds(times: pd.Series, source: str) -> pd.Series:
+    """Times as int64 Unix seconds.
+
+    Raises:
+        UserError: a value that is no whole number of seconds, with its row.
+    """
     if pd.api.types.is_datetime64_any_dtype(times):
         return pd.to_datetime(times, utc=True).astype("datetime64[s, UTC]").astype("int64")
     remedy = "times are whole Unix seconds, 0 or later"
     numbers = pd.to_numeric(times, errors="coerce")
-    _refuse_rows(numbers.isna(), f"column '{Columns.TIME}' is not a number", remedy, source)
-    _refuse_rows(numbers != np.floor(numbers), f"column '{Columns.TIME}' is not a whole number", remedy, source)
-    _refuse_rows(numbers < 0, f"column '{Columns.TIME}' is negative", remedy, source)
+    refuse_rows(numbers.isna(), f"column '{Columns.TIME}' is not a number", remedy, source)
+    refuse_rows(numbers != np.floor(numbers), f"column '{Columns.TIME}' is not a whole number", remedy, source)
+    refuse_rows(numbers < 0, f"column '{Columns.TIME}' is negative", remedy, source)
     return numbers.astype("int64")
 
 
-def _item_table(interactions: pd.DataFrame, items: pd.DataFrame | None, source: str) -> pd.DataFrame:
-    """One row an item of the log, whether or not the catalogue describes it."""
-    ids = pd.Index(interactions[Columns.ITEM].unique(), name=Columns.ITEM).sort_values()
+def item_table(ids: pd.Index, items: pd.DataFrame | None, source: str) -> pd.DataFrame:
+    """One row an item of `ids`, whether or not the catalogue `items` describes it, with title and categories.
+
+    Raises:
+        UserError: a catalogue without item ids.
+    """
+    ids = ids.rename(Columns.ITEM).sort_values()
     if items is None:
         items = pd.DataFrame({Columns.ITEM: ids})
     if Columns.ITEM not in items.columns:
         raise UserError(f"{source}: the items table has no column '{Columns.ITEM}'")
-    _refuse_rows(items[Columns.ITEM].isna(), "item is null in the items table", "remove these rows", source)
+    refuse_rows(items[Columns.ITEM].isna(), "item is null in the items table", "remove these rows", source)
     known = items.drop_duplicates(Columns.ITEM).set_index(Columns.ITEM)
     if not known.index.isin(ids).any():
         known.index = known.index.astype(ids.dtype) if ids.dtype != object else known.index.astype(str)
@@ -218,7 +262,7 @@ def number_events(raw: RawLog) -> EventLog:
     offsets = np.concatenate([[0], np.cumsum(np.bincount(users))]).astype(np.int64)
     has_requests = Columns.REQUEST in kept.columns
     table = raw.items.loc[item_ids]
-    queries, query_texts = _given_queries(kept)
+    queries, query_texts = given_queries(kept)
     return EventLog(
         name=raw.name,
         offsets=offsets,
@@ -241,7 +285,8 @@ def number_events(raw: RawLog) -> EventLog:
     )
 
 
-def _given_queries(frame: pd.DataFrame) -> tuple[np.ndarray, list[str]]:
+def given_queries(frame: pd.DataFrame) -> tuple[np.ndarray, list[str]]:
+    """The query number of each row (int32, 0 for none), and the texts by number."""
     if Columns.QUERY not in frame.columns:
         return np.zeros(len(frame), np.int32), [""]
     texts = sorted(set(frame[Columns.QUERY]) - {""})

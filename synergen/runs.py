@@ -1,4 +1,4 @@
-"""Runs and their records: what was run, under which protocol, with which per-user ranks.
+"""Runs and their records: what was run, under which protocol, with which ranks of single users or requests.
 
 A run is (model, data set, task, seed, settings, trainer, protocol); its id is the hash of these. Its record is one JSON
 file beside one parquet file of ranks; both are written whole or not at all, ranks first, so that a record always finds
@@ -7,6 +7,7 @@ its ranks.
 
 import json
 import logging
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,12 +17,15 @@ import numpy as np
 import pandas as pd
 
 from synergen.errors import UserError
+from synergen.evaluation.slates import SlateRanks
 from synergen.files import canonical_json, digest, write_atomically, write_json
 
 RECORD_VERSION = 1
 """Raised when older records must not be reused."""
 
-_RANK_COLUMNS = ("user", "task", "candidates", "twice_rank")
+Ranks = np.ndarray | SlateRanks
+"""(U,) of users who were asked one question each, NaN for who was not; or of the items chosen in requests."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -49,11 +53,11 @@ class Run:
     """A finished run: its record, and ranks by (task, candidates), users in order of the data set."""
 
     record: dict[str, Any]
-    ranks: dict[tuple[str, str], np.ndarray]
+    ranks: dict[tuple[str, str], Ranks]
 
 
 class RunStore:
-    """The folder of a campaign: runs/ (records and ranks, kept) and checkpoints/ (weights, not for git)."""
+    """The folder of a campaign: runs/ (records and ranks, kept), models/ and checkpoints/ (weights, not for git)."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -68,23 +72,11 @@ class RunStore:
         """The state of an unfinished training."""
         return self.folder / "checkpoints" / f"{run_id}.unfinished.pt"
 
-    def weights_path(self, run_id: str) -> Path:
-        """The best weights of a finished training."""
-        return self.folder / "checkpoints" / f"{run_id}.pt"
-
     def save(self, run: Run) -> None:
         """Write ranks, then the record."""
         run_id = run.record["id"]
         rows = [
-            pd.DataFrame(
-                {
-                    "user": np.flatnonzero(~np.isnan(ranks)).astype(np.int32),
-                    "task": task,
-                    "candidates": candidates,
-                    "twice_rank": np.rint(2 * ranks[~np.isnan(ranks)]).astype(np.int32),
-                }
-            )
-            for (task, candidates), ranks in run.ranks.items()
+            _columns(ranks).assign(task=task, candidates=candidates) for (task, candidates), ranks in run.ranks.items()
         ]
         table = pd.concat(rows, ignore_index=True)
         table = table.astype({"task": "category", "candidates": "category"})
@@ -98,8 +90,12 @@ class RunStore:
             return None
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
-            table = pd.read_parquet(self.ranks_path(run_id), columns=list(_RANK_COLUMNS))
+            table = pd.read_parquet(self.ranks_path(run_id))
             users = record["data"]["users"]
+            ranks = {
+                (str(task), str(candidates)): _ranks(rows, users)
+                for (task, candidates), rows in table.groupby(["task", "candidates"], observed=True)
+            }
         except Exception as error:
             _log.warning(
                 "%s or its ranks are damaged (%s): the run counts as not done and will be run again",
@@ -107,11 +103,6 @@ class RunStore:
                 type(error).__name__,
             )
             return None
-        ranks: dict[tuple[str, str], np.ndarray] = {}
-        for (task, candidates), rows in table.groupby(["task", "candidates"], observed=True):
-            values = np.full(users, np.nan)
-            values[rows["user"].to_numpy()] = rows["twice_rank"].to_numpy() / 2
-            ranks[(str(task), str(candidates))] = values
         return Run(record, ranks)
 
     def discard(self, run_id: str) -> None:
@@ -124,6 +115,8 @@ class RunStore:
         for folder in ("runs", "checkpoints"):
             for path in (self.folder / folder).glob(f".{run_id}.*.tmp"):
                 path.unlink(missing_ok=True)
+        for path in (self.folder / "models").glob(f".{run_id}.*.tmp"):
+            shutil.rmtree(path, ignore_errors=True)
 
     def records(self) -> list[dict[str, Any]]:
         """All readable records, for estimates and listings."""
@@ -150,3 +143,26 @@ def refuse_other_data(record: Mapping[str, Any], source_hash: str, dataset: str)
             f"record {record['id']} is of a data set '{dataset}' with other contents ({made_from[:12]}, now "
             f"{source_hash[:12]}); use --force to run again, --out for another results folder, or rename the data set"
         )
+
+
+def _columns(ranks: Ranks) -> pd.DataFrame:
+    """Ranks as columns of whole numbers, with the request where a user has several."""
+    if isinstance(ranks, SlateRanks):
+        twice = np.rint(2 * ranks.ranks).astype(np.int32)
+        columns = {
+            "user": ranks.users.astype(np.int32),
+            "twice_rank": twice,
+            "request": ranks.requests.astype(np.int32),
+        }
+        return pd.DataFrame(columns)
+    asked = np.flatnonzero(~np.isnan(ranks))
+    return pd.DataFrame({"user": asked.astype(np.int32), "twice_rank": np.rint(2 * ranks[asked]).astype(np.int32)})
+
+
+def _ranks(rows: pd.DataFrame, users: int) -> Ranks:
+    ranks = rows["twice_rank"].to_numpy() / 2
+    if "request" in rows:
+        return SlateRanks(rows["request"].to_numpy(), rows["user"].to_numpy(), ranks)
+    values = np.full(users, np.nan)
+    values[rows["user"].to_numpy()] = ranks
+    return values

@@ -1,12 +1,24 @@
 """Dataclass settings from plain mappings, with unknown keys refused."""
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from synergen.errors import UserError, unknown_name
 
 T = TypeVar("T")
+
+LATER: Mapping[str, bool] = MappingProxyType({"later": True})
+"""Metadata of a field that came when there were runs on record, and whose default means what these runs did."""
+
+
+def written_out(settings: Any) -> dict[str, Any]:
+    """All fields of a dataclass instance by name, but `LATER` ones only where they differ from their default: so the
+    ids of runs that were made before such a field stay as they are."""
+    values = asdict(settings)
+    defaults = {field.name: field.default for field in fields(settings) if field.metadata.get("later")}
+    return {name: value for name, value in values.items() if name not in defaults or value != defaults[name]}
 
 
 def from_mapping(kind: type[T], values: Mapping[str, Any], where: str) -> T:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from synergen.errors import UserError
+from synergen.evaluation.slates import SlateRanks
 from synergen.runs import Run, RunSpec, RunStore, refuse_other_data
 
 SPEC = RunSpec("SASRec", "toy", "recommendation", 0, {"width": 8}, {"max_epochs": 2}, {"candidates": "full"})
@@ -47,6 +48,17 @@ def test_a_record_cut_in_half_counts_as_not_done_and_is_named(tmp_path, suffix, 
     assert "0123456789ab.json or its ranks are damaged" in caplog.text
 
 
+def test_ranks_of_requests_come_back_as_they_were_saved(tmp_path):
+    ranks = SlateRanks(np.array([4, 4, 9]), np.array([0, 0, 2]), np.array([1.0, 2.5, 7.0]))
+    RunStore(tmp_path).save(Run(a_run().record, {("search", "slate"): ranks, ("search", "full"): ranks}))
+    loaded = RunStore(tmp_path).load("0123456789ab")
+    assert loaded is not None
+    for found in loaded.ranks.values():
+        assert isinstance(found, SlateRanks)
+        for column in ("requests", "users", "ranks"):
+            np.testing.assert_array_equal(getattr(found, column), getattr(ranks, column))
+
+
 def test_a_failing_write_leaves_nothing_behind(tmp_path, monkeypatch):
     def full(*arguments, **keywords):
         raise OSError(28, "No space left on device")
@@ -65,6 +77,8 @@ def test_what_a_killed_writer_left_is_swept_away_and_nothing_else(tmp_path):
     other = tmp_path / "runs" / ".ffffffffffff.json.x3.tmp"
     for path in (*left, other):
         path.write_text("half")
+    left.append(tmp_path / "models" / ".0123456789ab.x4.tmp")
+    left[-1].mkdir(parents=True)
     store.sweep("0123456789ab")
     assert not any(path.exists() for path in left)
     assert other.exists()

@@ -14,7 +14,8 @@ _SORT_SPAN = 32
 """Batches sorted together by length: long enough to save padding, short enough to keep batches random."""
 
 
-def _tensor(values: np.ndarray) -> torch.Tensor:
+def tensor(values: np.ndarray) -> torch.Tensor:
+    """As int64."""
     return torch.from_numpy(values.astype(np.int64, copy=False))
 
 
@@ -26,7 +27,7 @@ def gather(log: EventLog, starts: np.ndarray, stops: np.ndarray) -> Histories:
     at = np.where(valid, starts[:, None] + steps, 0)
 
     def padded(values: np.ndarray) -> torch.Tensor:
-        return _tensor(np.where(valid, values[at], 0))
+        return tensor(np.where(valid, values[at], 0))
 
     return Histories(
         items=padded(log.items),
@@ -34,7 +35,7 @@ def gather(log: EventLog, starts: np.ndarray, stops: np.ndarray) -> Histories:
         times=padded(log.times),
         queries=padded(log.query_trail),
         groups=padded(log.groups),
-        lengths=_tensor(lengths),
+        lengths=tensor(lengths),
     )
 
 
@@ -67,24 +68,32 @@ def training_windows(split: LeaveOneOut, max_history: int) -> Windows:
     return Windows(starts, stops, first_targets)
 
 
+def alike(
+    sizes: tuple[np.ndarray, np.ndarray], counts: np.ndarray, batch_size: int, rng: np.random.Generator
+) -> Iterator[np.ndarray]:
+    """Every sequence once, in random batches of like `sizes` (the first before the second) and equal total `counts`
+    (that of `batch_size` average sequences)."""
+    order = rng.permutation(len(counts))
+    spans = np.arange(len(order)) // (_SORT_SPAN * batch_size)
+    order = order[np.lexsort((sizes[1][order], sizes[0][order], spans))]
+    budget = max(1.0, batch_size * float(counts.mean()))
+    number = np.floor((np.cumsum(counts[order]) - 1) / budget).astype(np.int64)
+    batches = np.split(order, np.flatnonzero(np.diff(number)) + 1)
+    for i in rng.permutation(len(batches)):
+        yield batches[i]
+
+
 def training_batches(log: EventLog, windows: Windows, batch_size: int, rng: np.random.Generator) -> Iterator[Batch]:
     """One epoch in random order. Batches hold windows of like length and an equal number of targets (that of
     `batch_size` average windows), so that a mean over a batch's targets weighs every event of the log alike."""
-    order = rng.permutation(len(windows.starts))
-    lengths = (windows.stops - windows.starts)[order]
-    spans = np.arange(len(order)) // (_SORT_SPAN * batch_size)
-    order = order[np.lexsort((windows.target_counts[order], lengths, spans))]
-    budget = max(1.0, batch_size * float(windows.target_counts.mean()))
-    number = np.floor((np.cumsum(windows.target_counts[order]) - 1) / budget).astype(np.int64)
-    batches = np.split(order, np.flatnonzero(np.diff(number)) + 1)
-    for i in rng.permutation(len(batches)):
-        chosen = batches[i]
+    sizes = (windows.stops - windows.starts, windows.target_counts)
+    for chosen in alike(sizes, windows.target_counts, batch_size, rng):
         events = gather(log, windows.starts[chosen], windows.stops[chosen])
-        offset = _tensor(windows.first_targets[chosen] - windows.starts[chosen])
+        offset = tensor(windows.first_targets[chosen] - windows.starts[chosen])
         steps = torch.arange(events.items.shape[1])
         targets = events.valid & (steps >= offset[:, None])  # (B, T)
         wanted = torch.zeros_like(events.actions) if log.action_is_outcome else events.actions
-        yield Batch(events, targets, wanted)
+        yield Batch(events, targets, wanted, tensor(chosen))
 
 
 @dataclass(frozen=True)
@@ -117,9 +126,9 @@ def questions(
         wanted = np.zeros(len(chosen)) if log.action_is_outcome else log.actions[events]
         queries = log.queries[events] if task is Task.SEARCH else np.zeros(len(chosen))
         requests = Requests(
-            task, gather(log, starts, events), _tensor(log.times[events]), _tensor(queries), _tensor(wanted)
+            task, gather(log, starts, events), tensor(log.times[events]), tensor(queries), tensor(wanted)
         )
-        yield Question(chosen, requests, _tensor(log.items[events]))
+        yield Question(chosen, requests, tensor(log.items[events]))
 
 
 def history_pairs(log: EventLog, users: np.ndarray, stops: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
@@ -127,4 +136,4 @@ def history_pairs(log: EventLog, users: np.ndarray, stops: np.ndarray) -> tuple[
     counts = stops - log.offsets[users]
     rows = np.repeat(np.arange(len(users)), counts)
     within = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return _tensor(rows), _tensor(log.items[np.repeat(log.offsets[users], counts) + within])
+    return tensor(rows), tensor(log.items[np.repeat(log.offsets[users], counts) + within])

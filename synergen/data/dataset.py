@@ -1,22 +1,25 @@
 """A data set by name or folder, ready for a protocol."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from synergen.contract import DataView
+from synergen.data import sessions
 from synergen.data.filters import Filter, apply_filter
 from synergen.data.folder import folder_files, load_folder
+from synergen.data.impressions import number_requests
 from synergen.data.kinds import draw_kinds
 from synergen.data.movielens import load_ml_100k, ml_100k_files
 from synergen.data.queries import QueryTable, category_queries, title_queries
-from synergen.data.splits import LeaveOneOut
+from synergen.data.splits import LeaveOneOut, Part, Split, TimeSplit
 from synergen.errors import UserError, unknown_name
 from synergen.events import EventLog, RawLog, number_events
-from synergen.files import digest_files
+from synergen.files import digest, digest_files
 
 
 @dataclass(frozen=True)
@@ -27,10 +30,12 @@ class Source:
     about: str
     files: Callable[[], list[Path]]
     load: Callable[[], RawLog]
+    simulator: str | None = None
+    """What a simulated data set is a function of; None where there are real files."""
 
     def source_hash(self) -> str:
         """SHA-256 of the source files, for recognising a data set without parsing it."""
-        return digest_files(self.files())
+        return digest_files(self.files()) if self.simulator is None else digest(self.simulator)
 
 
 BUILT_IN = {
@@ -38,14 +43,33 @@ BUILT_IN = {
 }
 
 
+_SESSIONS = re.compile(r"sessions(?:-(\d+)(k?))?")
+
+
+def _sessions(name: str) -> Source:
+    """The simulated shop: `sessions` has 10,000 users, `sessions-N` and `sessions-Nk` as many as they say."""
+    number, thousands = cast(re.Match[str], _SESSIONS.fullmatch(name)).groups()
+    users = 10_000 if number is None else int(number) * (1000 if thousands else 1)
+    return Source(
+        f"sessions-{users // 1000}k" if users % 1000 == 0 else f"sessions-{users}",
+        f"simulated shop of {users:,} users with search, feed, impressions, clicks and purchases",
+        lambda: folder_files(sessions.folder_for(users)),
+        lambda: load_folder(sessions.folder_for(users)),
+        f"sessions {sessions.VERSION}, {users} users, seed 0",
+    )
+
+
 def find_source(name_or_folder: str) -> Source:
-    """The built-in data set of that name, or the folder at that path.
+    """The built-in data set of that name, `sessions` or `sessions-N` (N users, 50k = 50,000), or the folder at that
+    path.
 
     Raises:
         UserError: neither exists.
     """
     if name_or_folder in BUILT_IN:
         return BUILT_IN[name_or_folder]
+    if _SESSIONS.fullmatch(name_or_folder):
+        return _sessions(name_or_folder)
     folder = Path(name_or_folder)
     if folder.is_dir():
         name = folder.resolve().name
@@ -60,12 +84,12 @@ class Dataset:
     """A log, its split, and the rule that made its queries."""
 
     log: EventLog
-    split: LeaveOneOut
+    split: Split
     query_rule: str
 
     def item_texts(self) -> list[str]:
         """(V + 1) what is known of each item in words: title, then category names."""
-        return [_item_text(t, c) for t, c in zip(self.log.titles, self.log.categories, strict=True)]
+        return [item_text(t, c) for t, c in zip(self.log.titles, self.log.categories, strict=True)]
 
     def view(self, item_vectors: np.ndarray | None, query_vectors: np.ndarray | None) -> DataView:
         """What a model may see before training."""
@@ -81,25 +105,44 @@ class Dataset:
         )
 
 
-def _item_text(title: str, categories: list[list[str]]) -> str:
+def item_text(title: str, categories: list[list[str]]) -> str:
+    """What is known of an item in words: its title, then its category names."""
     names = dict.fromkeys(name for path in categories for name in path)
     return ". ".join(part for part in (title, " ".join(names)) if part)
 
 
 def load_dataset(
-    name_or_folder: str, *, search_share: float, rule: Filter = Filter.NONE, min_count: int = 5
+    name_or_folder: str,
+    *,
+    search_share: float,
+    rule: Filter = Filter.NONE,
+    min_count: int = 5,
+    split: str = "leave-one-out",
 ) -> Dataset:
     """Read, filter, number, give queries, split.
 
     Args:
         search_share: share of past events drawn as searches, where the source has no queries of its own.
         rule, min_count: see synergen.data.filters.
+        split: leave-one-out, or time, which asks about what requests showed.
     """
-    return prepare(apply_filter(find_source(name_or_folder).load(), rule, min_count), search_share)
+    return prepare(apply_filter(find_source(name_or_folder).load(), rule, min_count), search_share, split)
 
 
-def prepare(raw: RawLog, search_share: float) -> Dataset:
-    """A data set from validated and filtered tables."""
+def prepare(raw: RawLog, search_share: float, split: str = "leave-one-out") -> Dataset:
+    """A data set from validated and filtered tables.
+
+    Raises:
+        UserError: a split at a point of time of a log without impressions.
+    """
+    if split == "time":
+        if raw.impressions is None:
+            raise UserError(
+                f"{raw.name}: a split at a point of time asks about what requests showed, and there are no "
+                "impressions; use the leave-one-out split, or add impressions.parquet to the folder"
+            )
+        shown = number_requests(raw)
+        return Dataset(shown, TimeSplit(shown), "the queries of the log itself")
     log = number_events(raw)
     if len(log.query_texts) > 1:
         return Dataset(log, LeaveOneOut(log), "the queries of the log itself")
@@ -119,8 +162,6 @@ def statistics(dataset: Dataset) -> dict[str, Any]:
     log, split = dataset.log, dataset.split
     lengths = np.diff(log.offsets)
     same_user = np.diff(log.users) == 0
-    asked = log.queries[log.offsets[1:] - 1] > 0
-    queries = log.queries[log.queries > 0]
     items_with_query = np.unique(log.items[log.queries > 0])
     return {
         "users": log.n_users,
@@ -133,9 +174,22 @@ def statistics(dataset: Dataset) -> dict[str, Any]:
         "actions": ", ".join(log.action_names[1:]),
         "neighbouring events at the same time": float((np.diff(log.times)[same_user] == 0).mean()),
         "query rule": dataset.query_rule,
-        "distinct queries": len(np.unique(queries)),
+        "distinct queries": len(log.query_texts) - 1,
         "items without a query": 1 - len(items_with_query) / log.n_items,
         "events drawn as search": float(log.searched.mean()),
-        "test users asked by search": float(asked.mean()),
+        **_what_is_asked(log, split),
         **log.dropped,
+    }
+
+
+def _what_is_asked(log: EventLog, split: Split) -> dict[str, Any]:
+    if isinstance(split, LeaveOneOut):
+        return {"test users asked by search": float((log.queries[split.targets(Part.TEST)] > 0).mean())}
+    shown, parts = split.impressions, split.part_of_request()
+    return {
+        "requests": len(shown),
+        "requests by search": float((shown.queries > 0).mean()),
+        "requests in which something was chosen": float((shown.outcomes > 0).any(1).mean()),
+        "items shown by a request, mean": float((shown.items > 0).sum(1).mean()),
+        "requests of training, validation, test": ", ".join(f"{n:,}" for n in np.bincount(parts, minlength=3)),
     }

@@ -21,10 +21,12 @@ def apply_filter(raw: RawLog, rule: Filter, min_count: int = 5) -> RawLog:
     """Keep users and items with at least `min_count` events by `rule`; what is dropped is counted.
 
     Raises:
-        UserError: nothing is left.
+        UserError: nothing is left, or a log with impressions, which would lose a part of its slates.
     """
     if rule is Filter.NONE:
         return raw
+    if raw.impressions is not None:
+        raise UserError(f"{raw.name}: the {rule} filter would tear holes into what requests showed; use none")
     frame = raw.interactions
     while True:
         items = frame.groupby(Columns.ITEM)[Columns.ITEM].transform("size")

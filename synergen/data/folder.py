@@ -2,6 +2,8 @@
 
 interactions: user, item, ts (whole Unix seconds), and optionally action, query (what the user typed), request (events
 of one request share it). items: item, title, categories (csv: levels joined by ' > ', several paths by '|').
+impressions.parquet, where it is known what each request showed: request, user, ts, items (a list, in the order shown),
+and optionally query; every event then names its request.
 """
 
 import html
@@ -10,12 +12,13 @@ from typing import Any
 
 import pandas as pd
 
+from synergen.data.impressions import with_impressions
 from synergen.errors import UserError
 from synergen.events import Columns, RawLog, validate
 
 
 def folder_files(folder: Path) -> list[Path]:
-    """The interaction file and, where there is one, the item file.
+    """The interaction file and, where there are such, the item file and the impression file.
 
     Raises:
         UserError: the folder has no interactions file.
@@ -23,25 +26,31 @@ def folder_files(folder: Path) -> list[Path]:
     interactions = _table_file(folder, "interactions")
     if interactions is None:
         raise UserError(f"{folder}: there is no interactions.parquet or interactions.csv in this folder")
-    items = _table_file(folder, "items")
-    return [interactions] if items is None else [interactions, items]
+    return [interactions, *filter(None, (_table_file(folder, "items"), _impressions_file(folder)))]
 
 
 def load_folder(folder: Path) -> RawLog:
     """Read and validate a folder; the data set is named after it. HTML entities in titles are resolved."""
-    files = folder_files(folder)
-    interactions = _read(files[0])
-    items = _read(files[1]) if len(files) > 1 else None
+    interactions_file = folder_files(folder)[0]
+    items_file, impressions_file = _table_file(folder, "items"), _impressions_file(folder)
+    interactions = _read(interactions_file)
+    items = _read(items_file) if items_file else None
     if items is not None and Columns.TITLE in items.columns:
         items[Columns.TITLE] = [html.unescape(t) if isinstance(t, str) else "" for t in items[Columns.TITLE]]
     if items is not None and Columns.CATEGORIES in items.columns:
         items[Columns.CATEGORIES] = items[Columns.CATEGORIES].map(_paths)
-    return validate(interactions, items, folder.resolve().name, str(files[0]))
+    raw = validate(interactions, items, folder.resolve().name, str(interactions_file))
+    return with_impressions(raw, _read(impressions_file), items, str(impressions_file)) if impressions_file else raw
 
 
 def _table_file(folder: Path, stem: str) -> Path | None:
     found = [folder / f"{stem}.{ending}" for ending in ("parquet", "csv") if (folder / f"{stem}.{ending}").is_file()]
     return found[0] if found else None
+
+
+def _impressions_file(folder: Path) -> Path | None:
+    path = folder / "impressions.parquet"
+    return path if path.is_file() else None
 
 
 def _read(path: Path) -> pd.DataFrame:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from synergen.contract import Requests
-from synergen.data.splits import LeaveOneOut, Part
+from synergen.data.splits import LeaveOneOut, Part, Split, TimeSplit
 from synergen.events import EventLog
 
 
@@ -35,7 +35,12 @@ class PopularRanker:
         return counts.expand(len(requests.times), -1) if candidates.dim() == 1 else counts
 
 
-def leak_shares(log: EventLog, split: LeaveOneOut) -> dict[str, float]:
+def leak_shares(log: EventLog, split: Split) -> dict[str, float]:
+    """What the log gives away of its test part, by the kind of split."""
+    return _leaks_of_last_events(log, split) if isinstance(split, LeaveOneOut) else _leaks_of_last_days(log, split)
+
+
+def _leaks_of_last_events(log: EventLog, split: LeaveOneOut) -> dict[str, float]:
     """Shares of test events whose answer, or whose time, is given away by the log.
 
     - targets in own history: the item was touched before; in full ranking it would be removed, in a pool recognised.
@@ -61,3 +66,34 @@ def leak_shares(log: EventLog, split: LeaveOneOut) -> dict[str, float]:
         "test targets tied in time with the event before": float(tied.mean()),
         "training events later than a test event, mean": float(later.mean()),
     }
+
+
+def _leaks_of_last_days(log: EventLog, split: TimeSplit) -> dict[str, float]:
+    """Shares of what is asked after a point of time.
+
+    - chosen items in own history: chosen before by the same user; nothing is removed, so a model may repeat them.
+    - chosen items without training event: only what is known of them in words can find them.
+    - requests tied in time with the one before: file order decides what is history.
+    - training events after the request: 0 by construction, as the split is one point of time for all users.
+    """
+    shown = split.impressions
+    asked = split.part_of_request() == 2
+    rows, slots = np.nonzero((shown.outcomes > 0) & asked[:, None])
+    items, users = shown.items[rows, slots].astype(np.int64), shown.users[rows]
+    base = log.n_items + 1
+    keys = log.users * base + log.items
+    first_event = np.full(log.n_users * base, log.n_events)
+    np.minimum.at(first_event, keys, np.arange(log.n_events))
+    tied = (np.diff(shown.times, prepend=-1) == 0) & (np.diff(shown.users, prepend=-1) == 0)
+    train_times = np.sort(log.times[np.arange(log.n_events) < split.train_ends()[log.users]])
+    later = 1 - np.searchsorted(train_times, shown.times[asked], side="right") / max(1, len(train_times))
+    return {
+        "chosen test items in own history": _share(first_event[users * base + items] < shown.stops[rows]),
+        "chosen test items without a training event": _share(split.item_counts()[items] == 0),
+        "test requests tied in time with the request before": _share(tied[asked]),
+        "training events later than a test request, mean": float(later.mean()),
+    }
+
+
+def _share(cases: np.ndarray) -> float:
+    return float(cases.mean()) if len(cases) else 0.0

@@ -14,7 +14,7 @@ from synergen.data.splits import LeaveOneOut, Part
 from synergen.evaluation.metrics import rank_of_positive
 from synergen.events import EventLog
 
-_SCORES_AT_ONCE = 1 << 24
+SCORES_AT_ONCE = 1 << 24
 """Scores held at a time in full ranking (64 MiB of float32)."""
 
 Report = Callable[[int, int], None]
@@ -28,7 +28,7 @@ class Scorer(Protocol):
 
 
 @contextmanager
-def _inference(model: Scorer) -> Iterator[Callable[[Requests, Tensor], Tensor]]:
+def inference(model: Scorer) -> Iterator[Callable[[Requests, Tensor], Tensor]]:
     """The model's scoring function without gradients or dropout; item vectors are computed once."""
     module = model if isinstance(model, torch.nn.Module) else None
     was_training = module is not None and module.training
@@ -62,7 +62,7 @@ def pool_ranks(
     """(U,) float64 rank of each user's held-out item in its pool (U, 1 + K), positive first; NaN where not asked."""
     ranks = np.full(log.n_users, np.nan)
     asked, done = len(asked_users(log, split, part, task)), 0
-    with _inference(model) as score:
+    with inference(model) as score:
         for question in questions(log, split, part, task, max_history, batch_size):
             candidates = torch.from_numpy(pool[question.users]).to(device)
             scores = score(question.requests.to(device), candidates)
@@ -92,9 +92,9 @@ def full_ranks(
     ranks = np.full(log.n_users, np.nan)
     targets = split.targets(part)
     everything = torch.arange(1, log.n_items + 1, device=device)
-    batch_size = max(1, min(batch_size, _SCORES_AT_ONCE // log.n_items))
+    batch_size = max(1, min(batch_size, SCORES_AT_ONCE // log.n_items))
     asked, done = len(asked_users(log, split, part, task)), 0
-    with _inference(model) as score:
+    with inference(model) as score:
         for question in questions(log, split, part, task, max_history, batch_size):
             scores = score(question.requests.to(device), everything)
             positives = question.targets.to(device) - 1

@@ -1,9 +1,10 @@
 """The settings of a SynerGen model."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Literal, get_args, get_origin
 
 from synergen.errors import UserError
+from synergen.settings import LATER
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,9 @@ class SynerGenConfig:
     text_scale: float = 0.1
     """Scale of the standardised text vectors: how fast their projection learns beside the id vectors."""
 
+    text_encoder: Literal["frozen", "trained"] = field(default="frozen", metadata=LATER)
+    """`trained` adds to the frozen text vectors a small encoder of the words that learns with the rest."""
+
     rope: Literal["time", "position", "mixed"] = "mixed"
     """What rotates queries and keys: time, ordinal position, or half of the pairs of each head for either.
     `mixed` keeps the order of events whose times tie, as day-resolution times do."""
@@ -57,16 +61,17 @@ class SynerGenConfig:
     """Subtract log popularity from the logits of in-batch InfoNCE, which otherwise punishes popular items."""
     easy_negatives: int = 512
     """K, draws of shared items a step where `easy` is uniform."""
-    hard: Literal["sampled", "popular", "query"] = "sampled"
-    """Hard negatives of each target: uniform, drawn by popularity, or what others chose in this batch for the same
-    query (uniform where nobody did)."""
+    hard: Literal["impressions", "sampled", "popular", "mined", "query"] = "sampled"
+    """Hard negatives of each target: what its request showed and was not chosen, uniform, drawn by popularity, what the
+    model itself ranks highest (by the item vectors at the start of the epoch), or what others chose in this batch for
+    the same query (uniform where nobody did)."""
     hard_negatives: int = 16
-    """Hard negatives of each target."""
+    """Hard negatives of each target, impressions aside, which are all taken."""
 
     ranking_head: bool = True
     """Whether ranking tokens exist; without them there is no ranking loss."""
     ranking_negatives: int = 4
-    """Uniform negatives ranked beside the positive of each target."""
+    """Uniform negatives ranked beside the positive of each target; where a request's slate is known, that is ranked."""
     lambda_pair: float = 1.0
     """λ, the weight of the pairwise ranking loss beside the pointwise one."""
     retrieval_weight: float = 1.0
@@ -81,17 +86,17 @@ class SynerGenConfig:
     an empty history always reads the retrieval token."""
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if get_origin(field.type) is Literal:
-                if value not in get_args(field.type):
-                    self._refuse(field.name, f"one of {', '.join(get_args(field.type))}")
-            elif field.type is bool and not isinstance(value, bool):
-                self._refuse(field.name, "true or false")
-            elif field.type is int and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                self._refuse(field.name, "a whole number, at least 1")
-            elif field.type is float and (isinstance(value, bool) or not isinstance(value, int | float)):
-                self._refuse(field.name, "a number")
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if get_origin(one.type) is Literal:
+                if value not in get_args(one.type):
+                    self._refuse(one.name, f"one of {', '.join(get_args(one.type))}")
+            elif one.type is bool and not isinstance(value, bool):
+                self._refuse(one.name, "true or false")
+            elif one.type is int and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                self._refuse(one.name, "a whole number, at least 1")
+            elif one.type is float and (isinstance(value, bool) or not isinstance(value, int | float)):
+                self._refuse(one.name, "a number")
         for key in ("text_scale", "temperature", "rope_granularity_seconds", "rope_min_period"):
             if not 0 < getattr(self, key) < float("inf"):
                 self._refuse(key, "a number above 0")

@@ -47,19 +47,25 @@ class DecoderLayer(nn.Module):
             Dropout(dropout),
         )
 
-    def context(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor, Tensor]:
-        """Causal attention among context tokens.
+    def context(
+        self, x: Tensor, rotation: Rotation, past: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Causal attention among context tokens, which also see those before, if `past` gives their keys and values.
 
         Args:
-            x: (B, T, D), padded on the right.
-            rotation: (B, T, P).
+            x: (B, N, D), padded on the right.
+            rotation: (B, N, P).
 
         Returns:
-            New tokens (B, T, D), and the keys and values (B, H, T, D / H).
+            New tokens (B, N, D), and the keys and values (B, H, T + N, D / H).
         """
         # Causality alone keeps padding, which is on the right, from every valid token.
         query, key, value = self._project(x, rotation.cos[:, None], rotation.sin[:, None])
-        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)  # (B, H, T, D / H)
+        visible = None
+        if past is not None:
+            key, value = torch.cat([past[0], key], dim=2), torch.cat([past[1], value], dim=2)
+            visible = torch.ones(x.shape[1], key.shape[2], dtype=torch.bool, device=x.device).tril(past[0].shape[2])
+        mixed = F.scaled_dot_product_attention(query, key, value, visible, is_causal=past is None)
         return self._finish(x, mixed), key, value
 
     def tasks(self, x: Tensor, rotation: Rotation, keys: Tensor, values: Tensor, visible: Tensor) -> Tensor:
@@ -131,6 +137,16 @@ class Decoder(nn.Module):
             keys.append(key)
             values.append(value)
         return ContextState(self.norm(context), keys, values)
+
+    def extend(self, state: ContextState, context: Tensor, rotation: Rotation) -> ContextState:
+        """Append context tokens (B, n, D) to encoded histories without padding: exact, since no context token sees a
+        later one. Returns the state of all T + n events."""
+        keys, values = [], []
+        for layer, *past in zip(self._layers(), state.keys, state.values, strict=True):
+            context, key, value = layer.context(context, rotation, (past[0], past[1]))
+            keys.append(key)
+            values.append(value)
+        return ContextState(torch.cat([state.outputs, self.norm(context)], dim=1), keys, values)
 
     def attend(self, state: ContextState, tasks: Tensor, rotation: Rotation, visible: Tensor) -> Tensor:
         """Outputs (B, E, R, D) of the task tokens of E requests a sequence.

@@ -12,36 +12,49 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from synergen.model.dropout import Dropout
+from synergen.model.words import TextWords
 
 INITIAL_STD = 0.02
 
 
-def standardise(vectors: np.ndarray, scale: float) -> Tensor:
-    """Text vectors (N, text width) with zero mean and `scale` standard deviation in each dimension, float16.
+class Standardiser:
+    """Gives text vectors (N, text width) zero mean and `scale` standard deviation in each dimension, as float16, by the
+    statistics of the texts that it is made from.
 
     All-zero rows have no text: they count for nothing and stay zero.
     """
-    rows = torch.from_numpy(np.asarray(vectors, dtype=np.float32))
-    written = rows.any(dim=1)
-    texts = rows[written]
-    if len(texts) == 0:
+
+    def __init__(self, vectors: np.ndarray, scale: float) -> None:
+        rows = _float_rows(vectors)
+        texts = rows[rows.any(dim=1)]
+        self.scale = scale
+        self.mean = texts.mean(dim=0) if len(texts) else torch.zeros(rows.shape[1])
+        std = texts.std(dim=0, correction=0) if len(texts) else torch.ones(rows.shape[1])
+        self.std = torch.where(std > 1e-6, std, torch.ones_like(std))  # a dimension that never varies says nothing
+
+    def __call__(self, vectors: np.ndarray) -> Tensor:
+        rows = _float_rows(vectors).clone()
+        written = rows.any(dim=1)
+        rows[written] = (rows[written] - self.mean) / self.std * self.scale
         return rows.half()
-    std = texts.std(dim=0, correction=0)
-    std = torch.where(std > 1e-6, std, torch.ones_like(std))  # a dimension that never varies says nothing
-    rows = rows.clone()
-    rows[written] = (texts - texts.mean(dim=0)) / std * scale
-    return rows.half()
+
+
+def _float_rows(vectors: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.asarray(vectors, dtype=np.float32))
 
 
 class TextTable(nn.Module):
-    """Frozen text vectors behind a trained projection to D; rows without text give the zero vector.
+    """Frozen text vectors behind a trained projection to D, and what a trained encoder of `words` adds; rows without
+    text give the zero vector.
 
     The vectors are no part of the state dict: whoever builds the model supplies them again.
     """
 
-    def __init__(self, vectors: np.ndarray, width: int, scale: float) -> None:
+    def __init__(self, vectors: np.ndarray, width: int, scale: float, words: TextWords | None = None) -> None:
         super().__init__()
-        self.register_buffer("vectors", standardise(vectors, scale), persistent=False)
+        self.words = words
+        self.standardise = Standardiser(vectors, scale)
+        self.register_buffer("vectors", self.standardise(vectors), persistent=False)
         self.project = nn.Linear(vectors.shape[1], width, bias=False)
         # Projected rows start as large as id vectors do.
         self.initial_std = INITIAL_STD / (scale * math.sqrt(vectors.shape[1]))
@@ -51,7 +64,14 @@ class TextTable(nn.Module):
     def forward(self, ids: Tensor | None = None) -> Tensor:
         """Vectors (..., D) of `ids` (...), or (N, D) of all."""
         rows = self.vectors if ids is None else F.embedding(ids, self.vectors)
-        return self.project(rows.to(self.project.weight.dtype))
+        projected = self.project(rows.to(self.project.weight.dtype))
+        return projected if self.words is None else projected + self.words(ids)
+
+    def hold(self, vectors: np.ndarray, texts: list[str]) -> None:
+        """Hold other texts from now on, with vectors (N, text width), standardised as the first ones were."""
+        self.vectors = self.standardise(vectors).to(self.vectors.device)
+        if self.words is not None:
+            self.words.numbers = self.words.words.table(texts).to(self.vectors.device)
 
 
 class ItemTable(nn.Module):
@@ -63,8 +83,7 @@ class ItemTable(nn.Module):
         n_items: V.
         width: D.
         inputs: which parts there are.
-        text: (V + 1, text width), needed unless `inputs` is "id".
-        text_scale: standard deviation of the frozen vectors.
+        text: the items' texts (V + 1), needed unless `inputs` is "id".
     """
 
     def __init__(
@@ -72,8 +91,7 @@ class ItemTable(nn.Module):
         n_items: int,
         width: int,
         inputs: Literal["id", "text", "both"],
-        text: np.ndarray | None,
-        text_scale: float,
+        text: TextTable | None,
     ) -> None:
         super().__init__()
         self.id: nn.Embedding | None = None
@@ -82,7 +100,7 @@ class ItemTable(nn.Module):
             self.id = nn.Embedding(n_items + 1, width, padding_idx=0)
         if inputs != "id":
             assert text is not None
-            self.text = TextTable(text, width, text_scale)
+            self.text = text
 
     def forward(self, ids: Tensor | None = None) -> Tensor:
         """Vectors (..., D) of `ids` (...), or the catalogue's (V + 1, D)."""
@@ -93,6 +111,15 @@ class ItemTable(nn.Module):
         if self.id is None:
             return text
         return text + (self.id.weight if ids is None else self.id(ids))
+
+    def hold(self, vectors: np.ndarray, texts: list[str]) -> None:
+        """Hold more items from now on: the present ones first, then new ones, whose id vectors are zero."""
+        assert self.text is not None
+        self.text.hold(vectors, texts)
+        if self.id is not None:
+            trained = self.id.weight.detach()
+            fresh = trained.new_zeros(len(texts) - len(trained), trained.shape[1])
+            self.id = nn.Embedding.from_pretrained(torch.cat([trained, fresh]), padding_idx=0)
 
 
 class Fusion(nn.Module):

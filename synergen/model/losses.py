@@ -156,15 +156,17 @@ def full_softmax(
     )
 
 
-def pointwise(logits: Tensor, labels: Tensor) -> Tensor:
-    """Binary cross-entropy, mean over ranking tokens: logits (N, C) against labels (N, C) in {0, 1}."""
-    loss = F.binary_cross_entropy_with_logits(logits.float(), labels.float(), reduction="sum")
-    return loss / max(logits.numel(), 1)
+def pointwise(logits: Tensor, labels: Tensor, shown: Tensor | None = None) -> Tensor:
+    """Binary cross-entropy, mean over ranking tokens: logits (N, C) against labels (N, C) in {0, 1}, where `shown`."""
+    loss = F.binary_cross_entropy_with_logits(logits.float(), labels.float(), weight=shown, reduction="sum")
+    return loss / max(logits.numel() if shown is None else int(shown.sum()), 1)
 
 
-def pairwise(logits: Tensor, labels: Tensor) -> Tensor:
-    """-log σ(s⁺ - s⁻), mean over the positive-negative pairs of one request each: logits and labels (N, C)."""
+def pairwise(logits: Tensor, labels: Tensor, shown: Tensor | None = None) -> Tensor:
+    """-log σ(s⁺ - s⁻), mean over the positive-negative pairs of one request each: logits and labels (N, C), of which
+    those `shown` count."""
     logits = logits.float()
-    pairs = (labels > 0)[:, :, None] & (labels <= 0)[:, None, :]  # (N, C, C)
+    negative = labels <= 0 if shown is None else (labels <= 0) & (shown > 0)
+    pairs = (labels > 0)[:, :, None] & negative[:, None, :]  # (N, C, C)
     differences = (logits[:, :, None] - logits[:, None, :])[pairs]  # (pairs,)
     return F.softplus(-differences).sum() / max(len(differences), 1)

@@ -9,14 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from synergen.contract import Batch, DataView, DotProductRecommender, Histories, Requests, Task
+from synergen.contract import Batch, DataView, DotProductRecommender, Histories, Requests, Slates, Task
 from synergen.errors import UserError
+from synergen.index import ItemIndex, build_index
 from synergen.model import losses
 from synergen.model.config import SynerGenConfig
 from synergen.model.decoder import ContextState, Decoder
 from synergen.model.fusion import INITIAL_STD, Fusion, ItemTable, TextTable
 from synergen.model.negatives import by_popularity, is_chosen, same_query, uniform_except
 from synergen.model.time_rope import TimeRope
+from synergen.model.words import TextWords, Words
 
 MAX_RANKING_LOGITS = 1 << 24
 """Most attention logits of one layer that `rank_logits` holds at one time."""
@@ -26,21 +28,50 @@ Reader = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """A history, encoded, and E requests about it."""
+class Encoded:
+    """Histories, encoded once for any number of requests."""
 
     state: ContextState
-    visible: Tensor  # (B, E, T) bool
-    origin: Tensor  # (B, 1) int64, from where times count
-    context_times: Tensor  # (B, T) int64
+    times: Tensor  # (B, T) int64
+    valid: Tensor  # (B, T) bool, false on padding
+
+    def origin(self, times: Tensor) -> Tensor:
+        """(B, 1) int64, from where times count: the first event, or the first of `times` (B, E) where there is none."""
+        return torch.where(self.valid[:, :1], self.times[:, :1], times[:, :1])
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """E requests of each of B histories."""
+
     times: Tensor  # (B, E) int64
     queries: Tensor  # (B, E) int64
     actions: Tensor  # (B, E) int64
+    visible: Tensor  # (B, E, T) bool: the events of earlier request groups
+
+
+@dataclass(frozen=True)
+class _Examples:
+    """What E requests of each of B sequences can teach: N choices, and C candidates that were ranked."""
+
+    asked: _Asked
+    real: Tensor  # (B, E) bool, false on padding
+    rows: Tensor  # (N,) the sequence of each choice
+    places: Tensor  # (N,) its request, of E
+    items: Tensor  # (N,) what was chosen
+    candidates: Tensor  # (B, E, C)
+    chosen: Tensor  # (B, E, C) bool
+    shown: Tensor | None = None  # (B, E, C) bool, where the candidates are what the user saw
+
+    @property
+    def queries(self) -> Tensor:
+        """(N,) the query of each choice."""
+        return self.asked.queries[self.rows, self.places]
 
 
 @dataclass(frozen=True)
 class _Contrast:
-    """What stands against N targets in InfoNCE."""
+    """What stands against N choices in InfoNCE."""
 
     positives: Tensor  # (N, D)
     positive_offsets: Tensor  # (N,)
@@ -76,12 +107,20 @@ class SynerGen(DotProductRecommender):
             )
         if data.n_items < 2:
             raise UserError(f"SynerGen: a catalogue of {data.n_items} items has no negatives; it takes two or more")
-        width, text_scale = config.width, config.text_scale
+        width = config.width
         self.n_items = data.n_items
-        self.items = ItemTable(data.n_items, width, config.inputs, data.item_vectors, text_scale)
+        words = Words([*data.item_texts, *data.query_texts], width) if config.text_encoder == "trained" else None
+
+        def text(vectors: np.ndarray, texts: list[str]) -> TextTable:
+            return TextTable(vectors, width, config.text_scale, None if words is None else TextWords(texts, words))
+
+        item_text = None
+        if config.needs_text and data.item_vectors is not None:
+            item_text = text(data.item_vectors, data.item_texts)
+        self.items = ItemTable(data.n_items, width, config.inputs, item_text)
         self.queries: TextTable | None = None
         if data.query_vectors is not None:
-            self.queries = TextTable(data.query_vectors, width, text_scale)
+            self.queries = text(data.query_vectors, data.query_texts)
         self.fusion = Fusion(width, data.n_actions, config.embedding_dropout)
         self.rope = TimeRope(
             width // config.heads // 2,
@@ -100,103 +139,127 @@ class SynerGen(DotProductRecommender):
         self.apply(_initialise)
 
     popularity: Tensor  # (V,) float64, sums to 1
+    _index: ItemIndex  # of `hard: mined`
 
     @classmethod
     def reads_text(cls, settings: Mapping[str, Any], tasks: frozenset[Task]) -> bool:
         """Items may be made of text; queries always are."""
         return SynerGenConfig(**settings).needs_text or Task.SEARCH in tasks
 
+    def begin_epoch(self, epoch: int) -> None:
+        """Index the item vectors that `hard: mined` searches during this epoch."""
+        if self.config.hard == "mined":
+            with torch.inference_mode():
+                self._index = build_index(self.item_vectors().float().cpu().numpy())
+
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Weighted terms: `retrieval` on the retrieval token of each target, `context` on the context token before it
+        """Weighted terms: `retrieval` on the retrieval token of each request, `context` on the context token before it
         where that belongs to an earlier request, and, with a ranking head, `point` and `pair`.
 
-        Each is a mean over its own positions. Negatives are drawn anew at each call, from torch's generator.
+        Where the batch has slates, their requests ask, what was chosen from them is to be retrieved, and all that they
+        showed is ranked; otherwise every target event is a request of its own, ranked beside random items. Each term is
+        a mean over its own positions. Negatives are drawn anew at each call, from torch's generator.
+
+        Raises:
+            UserError: `hard: impressions` without slates.
         """
         config, events = self.config, batch.events
-        is_target = batch.targets & events.valid  # (B, T)
-        targets = events.items[is_target]  # (N,)
-        n_candidates = 1 + config.ranking_negatives if self.ranking_head is not None else 0
-        read, catalogue = self._reader(events.items.numel() * (1 + n_candidates))
+        ranks = self.ranking_head is not None
+        per_event = 2 + config.ranking_negatives if ranks else 1
+        reads = events.items.numel() * per_event if batch.slates is None else batch.slates.items.numel()
+        read, catalogue = self._reader(reads)
+        encoded = self._encode(events, read)
+        learnt = self._from_targets(batch) if batch.slates is None else self._from_slates(events, batch.slates)
+        candidates = learnt.candidates if ranks else None
+        outputs = self._attend(encoded, learnt.asked, candidates, read)  # (B, E, 1 + C, D)
 
-        place, is_request = _target_places(is_target)  # (B, E), (B, E): task tokens are made for targets alone
-
-        def at_target(column: Tensor) -> Tensor:
-            return column.gather(1, place)  # (B, E)
-
-        earlier = events.groups[:, None, :] < at_target(events.groups)[:, :, None]  # (B, E, T)
-        asked = self._encode(
-            events,
-            earlier & events.valid[:, None, :],
-            at_target(events.times),
-            at_target(events.queries),
-            at_target(batch.wanted),
-            read,
-        )
-        candidates = None
-        if self.ranking_head is not None:
-            chosen = at_target(events.items)
-            drawn = uniform_except(chosen, config.ranking_negatives, self.n_items)
-            candidates = torch.cat([chosen[..., None], drawn], dim=-1)  # (B, E, r)
-        outputs = self._attend(asked, candidates, read)  # (B, E, 1 + r, D)
-
-        # A context token answers for the next event, unless both belong to one request.
-        next_is_target = is_target[:, 1:] & (events.groups[:, 1:] > events.groups[:, :-1])  # (B, T - 1)
-        has_context = F.pad(next_is_target, (1, 0))[is_target]  # (N,)
+        before = learnt.asked.visible.sum(-1)[learnt.rows, learnt.places]  # (N,) events before each choice
+        has_context = before > 0
         read_out = {
-            "retrieval": (outputs[:, :, 0][is_request], torch.ones_like(has_context)),
-            "context": (asked.state.outputs[:, :-1][next_is_target], has_context),
+            "retrieval": (outputs[learnt.rows, learnt.places, 0], torch.ones_like(has_context)),
+            "context": (encoded.state.outputs[learnt.rows[has_context], before[has_context] - 1], has_context),
         }
         terms: dict[str, Tensor] = {}
-        contrast = None if catalogue is not None else self._contrast(events, is_target, read)
+        contrast = None if catalogue is not None else self._contrast(learnt, len(events.items), read, read_out)
         for name, (queries, answered) in read_out.items():
             if contrast is None:
                 assert catalogue is not None
-                term = losses.full_softmax(queries, catalogue, targets[answered], config.temperature)
+                term = losses.full_softmax(queries, catalogue, learnt.items[answered], config.temperature)
             else:
                 term = self._infonce(queries, contrast, answered)
             terms[name] = config.retrieval_weight * term
         if self.ranking_head is not None:
-            logits = self.ranking_head(outputs[:, :, 1:][is_request]).squeeze(-1)  # (N, r)
-            labels = torch.zeros_like(logits)
-            labels[:, 0] = 1
-            terms["point"] = config.ranking_weight * losses.pointwise(logits, labels)
-            terms["pair"] = config.ranking_weight * config.lambda_pair * losses.pairwise(logits, labels)
+            logits = self.ranking_head(outputs[:, :, 1:][learnt.real]).squeeze(-1)  # (requests, C)
+            labels = learnt.chosen[learnt.real].float()
+            shown = None if learnt.shown is None else learnt.shown[learnt.real].float()
+            terms["point"] = config.ranking_weight * losses.pointwise(logits, labels, shown)
+            terms["pair"] = config.ranking_weight * config.lambda_pair * losses.pairwise(logits, labels, shown)
         return terms
 
-    def user_vectors(self, requests: Requests) -> Tensor:
+    def encode(self, history: Histories) -> Encoded:
+        """Encode histories that `answer` and `rank` then serve; only the last `max_history` events are read."""
+        return self._encode(history.last(self.config.max_history), self.items)
+
+    def extend(self, encoded: Encoded, events: Histories) -> Encoded:
+        """The histories with further events: what `encode` gives for the whole, without encoding what is there.
+
+        Neither the histories nor the events may have padding, and the histories must not be empty.
+        """
+        count = encoded.times.shape[1]
+        positions = torch.arange(count, count + events.items.shape[1], device=events.items.device)
+        tokens = self.fusion(self.items(events.items), events.actions)  # (B, n, D)
+        rotation = self.rope(events.times, positions.expand_as(events.items), encoded.origin(events.times))
+        return Encoded(
+            self.decoder.extend(encoded.state, tokens, rotation),
+            torch.cat([encoded.times, events.times], dim=1),
+            torch.cat([encoded.valid, events.valid], dim=1),
+        )
+
+    def answer(self, encoded: Encoded, requests: Requests) -> Tensor:
         """(B, D): the retrieval token's output in search; in recommendation that of the last context token, or of
-        the retrieval token where the settings say so or the history is empty.
+        the retrieval token where the settings say so or the history is empty. `requests.history` is not read.
 
         Raises:
             UserError: a search, when the data have no query text vectors.
         """
-        asked, lengths = self._open(requests)
-        retrieval = self._attend(asked, None, self.items)[:, 0, 0]  # (B, D)
-        if requests.task is Task.SEARCH or self.config.recommendation_readout == "retrieval":
-            return retrieval
+        lengths = encoded.valid.sum(1)  # (B,)
+        if requests.task is Task.SEARCH or self.config.recommendation_readout == "retrieval" or (lengths == 0).any():
+            retrieval = self._attend(encoded, self._ask(encoded, requests), None, self.items)[:, 0, 0]  # (B, D)
+            if requests.task is Task.SEARCH or self.config.recommendation_readout == "retrieval":
+                return retrieval
         last = (lengths - 1).clamp(min=0)
-        context = asked.state.outputs[torch.arange(len(last), device=last.device), last]  # (B, D)
-        return torch.where((lengths > 0)[:, None], context, retrieval)
+        context = encoded.state.outputs[torch.arange(len(last), device=last.device), last]  # (B, D)
+        return context if (lengths > 0).all() else torch.where((lengths > 0)[:, None], context, retrieval)
 
-    def item_vectors(self) -> Tensor:
-        """(V + 1, D); row 0 is zero."""
-        return self.items()
-
-    def rank_logits(self, requests: Requests, candidates: Tensor) -> Tensor:
+    def rank(self, encoded: Encoded, requests: Requests, candidates: Tensor) -> Tensor:
         """Logits (B, C) of the ranking head: log-odds that each candidate (B, C) gets the action wanted.
 
-        The history is encoded once; candidates follow in chunks and never see one another.
+        Candidates go in chunks and never see one another. `requests.history` is not read.
 
         Raises:
             UserError: a model built with `ranking_head: false`, or a search without query text vectors.
         """
         if self.ranking_head is None:
             raise UserError("SynerGen: this model has no ranking head; train one with ranking_head: true")
-        asked, _ = self._open(requests)
+        asked = self._ask(encoded, requests)
         logits_of_one = self.config.heads * asked.visible.numel()
         chunks = candidates.split(max(1, MAX_RANKING_LOGITS // logits_of_one), dim=1)
-        outputs = (self._attend(asked, chunk[:, None], self.items)[:, 0, 1:] for chunk in chunks)  # (B, chunk, D)
+        outputs = (self._attend(encoded, asked, chunk[:, None], self.items)[:, 0, 1:] for chunk in chunks)
         return torch.cat([self.ranking_head(output).squeeze(-1) for output in outputs], dim=1).float()
+
+    def user_vectors(self, requests: Requests) -> Tensor:
+        """(B, D): see `answer`."""
+        return self.answer(self.encode(requests.history), requests)
+
+    def item_vectors(self) -> Tensor:
+        """(V + 1, D); row 0 is zero."""
+        return self.items()
+
+    def rank_logits(self, requests: Requests, candidates: Tensor) -> Tensor:
+        """(B, C): see `rank`; candidates (C,) are shared by all requests."""
+        if candidates.dim() == 1:
+            candidates = candidates.expand(len(requests.times), -1)
+        return self.rank(self.encode(requests.history), requests, candidates)
 
     def _reader(self, n_reads: int) -> tuple[Reader, Tensor | None]:
         """How to read about `n_reads` item vectors, and the catalogue (V + 1, D) if the loss is over all of it.
@@ -209,59 +272,81 @@ class SynerGen(DotProductRecommender):
         table = self.items()
         return lambda ids: F.embedding(ids, table), table if full_softmax else None
 
-    def _open(self, requests: Requests) -> tuple[_Asked, Tensor]:
-        """Encode the recent history of one request a sequence; also its lengths (B,)."""
-        if requests.task is Task.SEARCH and self.queries is None:
-            raise UserError("SynerGen: search reads query text vectors and the data have none; encode the query texts")
-        history = requests.history.last(self.config.max_history)
-        asked = self._encode(
-            history,
-            history.valid[:, None, :],
-            requests.times[:, None],
-            requests.queries[:, None],
-            requests.actions[:, None],
-            self.items,
-        )
-        return asked, history.lengths
+    def _from_targets(self, batch: Batch) -> _Examples:
+        """Every target event as a request that asked for it; task tokens are made for targets alone."""
+        events = batch.events
+        is_target = batch.targets & events.valid  # (B, T)
+        place, real = _target_places(is_target)  # (B, E), (B, E)
 
-    def _encode(
-        self,
-        events: Histories,
-        visible: Tensor,
-        times: Tensor,
-        queries: Tensor,
-        actions: Tensor,
-        read: Reader,
-    ) -> _Asked:
-        """Encode the context tokens fuse[0; item; action] for requests given as (B, E) tensors."""
-        origin = torch.where(events.lengths[:, None] > 0, events.times[:, :1], times[:, :1])  # (B, 1)
+        def at_target(column: Tensor) -> Tensor:
+            return column.gather(1, place)  # (B, E)
+
+        earlier = events.groups[:, None, :] < at_target(events.groups)[:, :, None]  # (B, E, T)
+        asked = _Asked(
+            at_target(events.times),
+            at_target(events.queries),
+            at_target(batch.wanted),
+            earlier & events.valid[:, None, :],
+        )
+        positives = at_target(events.items)
+        candidates = positives[..., None]  # (B, E, 1)
+        if self.ranking_head is not None:
+            drawn = uniform_except(positives, self.config.ranking_negatives, self.n_items)
+            candidates = torch.cat([candidates, drawn], dim=-1)  # (B, E, C)
+        chosen = torch.zeros_like(candidates, dtype=torch.bool)
+        chosen[..., 0] = True
+        rows, places = real.nonzero(as_tuple=True)
+        return _Examples(asked, real, rows, places, positives[real], candidates, chosen)
+
+    def _from_slates(self, events: Histories, slates: Slates) -> _Examples:
+        """Every request and what was chosen from its slate, all of which is ranked."""
+        earlier = events.groups[:, None, :] < slates.groups[:, :, None]  # (B, E, T)
+        asked = _Asked(slates.times, slates.queries, slates.wanted, earlier & events.valid[:, None, :])
+        shown, chosen = slates.shown, slates.chosen
+        rows, places, slots = chosen.nonzero(as_tuple=True)
+        items = slates.items[rows, places, slots]
+        return _Examples(asked, shown.any(-1), rows, places, items, slates.items, chosen, shown)
+
+    def _encode(self, events: Histories, read: Reader) -> Encoded:
+        """Encode the context tokens fuse[0; item; action]."""
+        start = torch.where(events.lengths > 0, events.times[:, 0], 0)[:, None]  # (B, 1)
         positions = torch.arange(events.items.shape[1], device=events.items.device).expand_as(events.items)
         tokens = self.fusion(read(events.items), events.actions)  # (B, T, D)
-        state = self.decoder.encode(tokens, self.rope(events.times, positions, origin))
-        return _Asked(state, visible, origin, events.times, times, queries, actions)
+        state = self.decoder.encode(tokens, self.rope(events.times, positions, start))
+        return Encoded(state, events.times, events.valid)
 
-    def _attend(self, asked: _Asked, candidates: Tensor | None, read: Reader) -> Tensor:
+    def _ask(self, encoded: Encoded, requests: Requests) -> _Asked:
+        """One request a history, after all of it."""
+        if requests.task is Task.SEARCH and self.queries is None:
+            raise UserError("SynerGen: search reads query text vectors and the data have none; encode the query texts")
+        return _Asked(
+            requests.times[:, None], requests.queries[:, None], requests.actions[:, None], encoded.valid[:, None, :]
+        )
+
+    def _attend(self, encoded: Encoded, asked: _Asked, candidates: Tensor | None, read: Reader) -> Tensor:
         """Outputs (B, E, 1 + C, D) of the retrieval token and of one ranking token for each candidate (B, E, C).
 
         A request takes the ordinal position of its first event, so that its second event does not give away that there
         was a first, and training agrees with serving.
         """
         positions = asked.visible.sum(-1)  # (B, E)
-        times = asked.times
+        times, origin = asked.times, encoded.origin(asked.times)
         if not self.config.target_time:
             last = (positions - 1).clamp(min=0)  # (B, E): what is visible comes first
-            times = torch.where(positions > 0, asked.context_times.gather(1, last), asked.origin)
+            times = torch.where(positions > 0, encoded.times.gather(1, last), origin)
         mask = self.fusion.mask.expand(*times.shape, 1, -1)  # (B, E, 1, D)
         items = mask if candidates is None else torch.cat([mask, read(candidates)], dim=2)  # (B, E, 1 + C, D)
         queries = None if self.queries is None else self.queries(asked.queries)[:, :, None]  # (B, E, 1, D)
         tokens = self.fusion(items, asked.actions[..., None], queries)
-        rotation = self.rope(times, positions, asked.origin)
-        return self.decoder.attend(asked.state, tokens, rotation, asked.visible)
+        rotation = self.rope(times, positions, origin)
+        return self.decoder.attend(encoded.state, tokens, rotation, asked.visible)
 
-    def _contrast(self, events: Histories, is_target: Tensor, read: Reader) -> _Contrast:
-        """Easy and hard negatives of the N targets of a batch."""
+    def _contrast(
+        self, learnt: _Examples, n_rows: int, read: Reader, read_out: Mapping[str, tuple[Tensor, Tensor]]
+    ) -> _Contrast:
+        """Easy and hard negatives of the N choices of a batch of `n_rows` sequences."""
         config, n_items = self.config, self.n_items
-        targets, rows = events.items[is_target], is_target.nonzero()[:, 0]  # (N,)
+        targets, rows = learnt.items, learnt.rows  # (N,)
         if config.easy == "in_batch":
             easy, counts = targets.unique(return_counts=True)  # (K,)
             easy_offsets = counts.log()  # an item that the batch holds c times counts c times
@@ -273,13 +358,12 @@ class SynerGen(DotProductRecommender):
             log_popularity = self.popularity.log().float()
             easy_offsets = easy_offsets - log_popularity[easy - 1]
             positive_offsets = -log_popularity[targets - 1]
-        if config.hard == "popular":
-            hard = by_popularity(targets, config.hard_negatives, self.popularity.cumsum(0))  # (N, K')
-        elif config.hard == "query":
-            hard = same_query(targets, events.queries[is_target], config.hard_negatives, n_items)
-        else:
-            hard = uniform_except(targets, config.hard_negatives, n_items)
-        every_row = torch.arange(len(is_target), device=rows.device)[:, None]  # (B, 1)
+        hard = self._hard(learnt, read_out["retrieval"][0])  # (N, K')
+        every_row = torch.arange(n_rows, device=rows.device)[:, None]  # (B, 1)
+        hard_banned = is_chosen(hard, rows[:, None], targets, rows, n_items)
+        if learnt.shown is not None and config.hard == "impressions":
+            unusable = learnt.chosen | ~learnt.shown  # (B, E, S)
+            hard_banned = unusable[rows, learnt.places]
         return _Contrast(
             read(targets),
             positive_offsets,
@@ -287,11 +371,31 @@ class SynerGen(DotProductRecommender):
             easy_offsets,
             is_chosen(easy, every_row, targets, rows, n_items)[rows],
             read(hard),
-            is_chosen(hard, rows[:, None], targets, rows, n_items),
+            hard_banned,
         )
 
+    def _hard(self, learnt: _Examples, queries: Tensor) -> Tensor:
+        """Hard negatives (N, K') of the N choices that the retrieval tokens `queries` (N, D) look for."""
+        config, targets = self.config, learnt.items
+        match config.hard:
+            case "impressions":
+                if learnt.shown is None:
+                    raise UserError(
+                        "SynerGen: setting 'hard' is 'impressions' but the log does not say what its requests showed; "
+                        "use sampled, popular, mined or query"
+                    )
+                return learnt.candidates[learnt.rows, learnt.places]
+            case "popular":
+                return by_popularity(targets, config.hard_negatives, self.popularity.cumsum(0))
+            case "mined":
+                found = self._index.search(queries.detach().float().cpu().numpy(), config.hard_negatives)[1]
+                return torch.from_numpy(found).to(targets.device)
+            case "query":
+                return same_query(targets, learnt.queries, config.hard_negatives, self.n_items)
+        return uniform_except(targets, config.hard_negatives, self.n_items)
+
     def _infonce(self, queries: Tensor, contrast: _Contrast, answered: Tensor) -> Tensor:
-        """α·easy + (1 - α)·hard over the targets that the queries (M, D) answer: `answered` (N,) bool, M true."""
+        """α·easy + (1 - α)·hard over the choices that the queries (M, D) answer: `answered` (N,) bool, M true."""
         config, positives = self.config, contrast.positives[answered]
         easy = losses.infonce(
             queries,
@@ -325,7 +429,7 @@ def _initialise(module: nn.Module) -> None:
     """Item vectors and text rows start at a standard deviation of 0.02, so that first scores, sums of D products with a
     normalised output, are well below one. Linear layers start as small: residual branches then leave an item's own
     vector in charge of its token's output, from where training is faster than from unit-variance branches."""
-    if isinstance(module, nn.Embedding):
+    if isinstance(module, nn.Embedding | nn.EmbeddingBag):
         nn.init.normal_(module.weight, std=INITIAL_STD)
         if module.padding_idx is not None:
             module.weight.data[module.padding_idx].zero_()

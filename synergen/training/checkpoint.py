@@ -11,8 +11,19 @@ from synergen.files import write_atomically
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write a state of tensors and plain values, whole or not at all."""
-    write_atomically(path, lambda temporary: torch.save(state, temporary))
+    """Write a state of tensors and plain values, whole or not at all.
+
+    Raises:
+        UserError: the folder cannot be written or the disk is full.
+    """
+
+    def write(temporary: Path) -> None:
+        try:
+            torch.save(state, temporary)
+        except RuntimeError as error:  # how torch tells of a full disk
+            raise OSError(f"torch could not write all of it ({error})") from error
+
+    write_atomically(path, write)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:

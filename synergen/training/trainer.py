@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from synergen.contract import Batch, Recommender
 from synergen.errors import UserError
@@ -90,7 +92,8 @@ def train(
             the interruption, since each epoch seeds its own random numbers.
 
     Raises:
-        UserError: the loss is not finite.
+        UserError: the loss or the gradient of a step is not finite. The step is not taken; the checkpoint is that of
+            the last whole epoch, and beside it, in `.failed.pt`, are the batch and the weights that it met.
     """
     optimiser = _optimiser(model, config)
     dtype = autocast_dtype(device, config.precision)
@@ -99,25 +102,30 @@ def train(
         epoch = summary.epochs + 1
         start = time.perf_counter()
         torch.manual_seed(int(digest(str(seed), str(epoch))[:12], 16))
+        model.begin_epoch(epoch)
         model.train()
         total, targets = 0.0, 0
         for step, batch in enumerate(batches(epoch), start=1):
+            count = int(batch.targets.sum())
             batch = batch.to(device)
             optimiser.zero_grad(set_to_none=True)
             with torch.autocast(torch.device(device).type, dtype=dtype, enabled=dtype is not None):
                 terms = model.loss(batch)
             loss = torch.stack([term.float() for term in terms.values()]).sum()
-            value = loss.item()
-            if not math.isfinite(value):
-                parts = ", ".join(f"{name} {term.item():.4g}" for name, term in terms.items())
-                raise UserError(
-                    f"the loss is not finite at epoch {epoch}, step {step} ({parts}); lower learning_rate or set "
-                    f"precision: fp32. The state after epoch {summary.epochs} is kept in {checkpoint}"
-                )
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+            norm = get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+            value, norm_value = torch.stack([loss.detach(), norm.to(loss)]).tolist()  # one wait a step
+            if not (math.isfinite(value) and math.isfinite(norm_value)):
+                failed = checkpoint.with_suffix(".failed.pt")
+                place = {"epoch": epoch, "step": step, "seed": seed}
+                save_checkpoint(failed, {**place, "batch": asdict(batch), "model": model.state_dict()})
+                kept = f"; the state after epoch {summary.epochs} is kept in {checkpoint}" if summary.epochs else ""
+                raise UserError(
+                    f"{_culprit(model, terms, value)} is not finite at epoch {epoch}, step {step}; lower learning_rate "
+                    f"or set precision: fp32. The batch and the weights that it met are kept in {failed}{kept}"
+                )
+            clip_grads_with_norm_(model.parameters(), config.clip_norm, norm)
             optimiser.step()
-            count = int(batch.targets.sum())
             total, targets = total + value * count, targets + count
             if report:
                 left = _seconds_left(start, step / steps, config.max_epochs - epoch, summary)
@@ -158,6 +166,15 @@ def train(
     model.load_state_dict(best_state)
     model.eval()
     return summary
+
+
+def _culprit(model: Recommender, terms: dict[str, Tensor], loss: float) -> str:
+    """The loss with its terms or, where that is finite, the parameters whose gradient is not."""
+    if not math.isfinite(loss):
+        return f"the loss ({', '.join(f'{name} {term.item():.4g}' for name, term in terms.items())})"
+    names = [n for n, p in model.named_parameters() if p.grad is not None and not p.grad.norm().isfinite()]
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"the gradient of {', '.join(names[:3]) or 'all parameters together'}{more}"
 
 
 def _optimiser(model: Recommender, config: TrainingConfig) -> torch.optim.Optimizer:

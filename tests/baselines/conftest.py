@@ -41,7 +41,7 @@ def batch(rows: Sequence[Sequence[int]], width: int | None = None, targets_befor
     events = histories(rows, width)
     steps = torch.arange(events.items.shape[1])
     targets = events.valid if targets_before is None else events.valid & (steps < targets_before)
-    return Batch(events, targets, events.actions)
+    return Batch(events, targets, events.actions, torch.arange(len(events.items)))
 
 
 def view(n_items: int = 30) -> DataView:

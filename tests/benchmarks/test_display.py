@@ -21,7 +21,7 @@ def rendered(number: int, color: bool = False) -> str:
         "training": {"stopped": "early stopping", "epochs": 1},
     }  # fmt: skip
     ranks = {("recommendation", str(spec.protocol.get("candidates"))): np.array([1.0, 2.0])}
-    runs = {"SASRec": [Run(record, ranks)]} if spec.protocol else {}
+    runs = {"SASRec": [Run(record, ranks)]} if any(row.model == "SASRec" for row in spec.rows) else {}
     out = io.StringIO()
     screen = Console(file=out, width=140, force_terminal=color, color_system="standard" if color else None)
     for part in console_table(build(spec, runs, REGISTRY)):

@@ -126,10 +126,9 @@ def test_json_goes_to_standard_output_alone(shop, finished, capsys):
     assert json.loads(capsys.readouterr().out)["table"] == 3
 
 
-@pytest.mark.parametrize("number", [1, 4])
-def test_tables_without_runs_print_the_paper(number, tmp_path):
-    assert run.main(["--table", str(number), "--out", str(tmp_path)]) == 0
-    rows = json.loads((tmp_path / "tables" / f"table{number}.ml-100k.json").read_text())["rows"]
+def test_a_table_without_runs_prints_the_paper(tmp_path):
+    assert run.main(["--table", "1", "--out", str(tmp_path)]) == 0
+    rows = json.loads((tmp_path / "tables" / "table1.ml-100k.json").read_text())["rows"]
     assert any(row["paper"] for row in rows)
 
 

@@ -267,10 +267,10 @@ def test_latex_is_well_formed(number: int, table: Table) -> None:
     text = latex(shown, "table.a_b & 100%")
     balanced(text)
     assert text.isascii()
-    columns = 1 + sum(len(block.titles) for block in shown.columns)
+    columns = 1 + sum(len(block.titles) for block in shown.panels[0].columns)
     body = text.split("\\toprule")[1].split("\\bottomrule")[0]
     rows = [line for line in body.splitlines() if line.endswith("\\\\") and "multicolumn" not in line]
-    assert len(rows) == 1 + len(shown.lines)
+    assert len(rows) == 1 + len(shown.panels[0].lines)
     assert {line.replace("\\&", "").count("&") + 1 for line in rows} == {columns}
     content = text.split("\\caption")[1].replace("\\resizebox{\\linewidth}{!}{%", "").replace("\\label", "")
     for special in "%_#":

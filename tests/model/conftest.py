@@ -62,7 +62,7 @@ def random_histories(lengths: list[int], seed: int = 0, width: int | None = None
 def random_batch(lengths: list[int], seed: int = 0, width: int | None = None) -> Batch:
     """A batch whose events are all targets."""
     events = random_histories(lengths, seed, width)
-    return Batch(events, events.valid, events.actions)
+    return Batch(events, events.valid, events.actions, torch.arange(len(events.items)))
 
 
 def random_requests(lengths: list[int], task: Task, seed: int = 0, width: int | None = None) -> Requests:

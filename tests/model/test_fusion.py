@@ -4,20 +4,20 @@ import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from synergen.model.fusion import Fusion, ItemTable, TextTable, standardise
+from synergen.model.fusion import Fusion, ItemTable, Standardiser, TextTable
 
 
 def test_standardise_by_hand() -> None:
     # Rows with text: (1, 5) and (3, 5). Mean (2, 5); std (1, 0), and a constant dimension is left at zero.
     vectors = np.array([[0, 0], [1, 5], [0, 0], [3, 5]], dtype=np.float16)
-    assert_close(standardise(vectors, 0.5), torch.tensor([[0, 0], [-0.5, 0], [0, 0], [0.5, 0]]).half())
+    assert_close(Standardiser(vectors, 0.5)(vectors), torch.tensor([[0, 0], [-0.5, 0], [0, 0], [0.5, 0]]).half())
 
 
 @pytest.mark.parametrize("inputs", ["id", "text", "both"])
 def test_item_vectors_of_some_are_rows_of_all(inputs: str) -> None:
     text = np.random.default_rng(0).normal(size=(8, 5)).astype(np.float16)
     text[[0, 3]] = 0
-    table = ItemTable(7, 4, inputs, text, 0.1)  # type: ignore[arg-type]
+    table = ItemTable(7, 4, inputs, TextTable(text, 4, 0.1))  # type: ignore[arg-type]
     ids = torch.tensor([[1, 0], [7, 3]])
     assert_close(table(ids), table()[ids])
     assert table()[0].abs().max() == 0

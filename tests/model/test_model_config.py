@@ -30,7 +30,7 @@ def test_defaults_are_the_papers() -> None:
         ("alpha", "0.1"),
         ("lambda_pair", -1.0),
         ("retrieval_loss", "bpr"),
-        ("hard", "mined"),
+        ("hard", "random"),
         ("ranking_head", 1),
     ],
 )

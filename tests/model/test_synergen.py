@@ -200,7 +200,7 @@ def test_retrieval_losses_are_their_definition_on_what_a_server_answers(
     assert terms["retrieval"].item() == pytest.approx(2 * expected, rel=1e-5)
 
     groups = batch.events.groups
-    follows = [i for i, (b, e) in enumerate(found) if e > 0 and groups[b, e - 1] < groups[b, e]]
+    follows = [i for i, (b, e) in enumerate(found) if groups[b, 0] < groups[b, e]]
     assert 0 < len(follows) < len(found)
     feeds = pick(replace(searches, task=Task.RECOMMENDATION), follows)
     outputs, found = model.user_vectors(feeds), [found[i] for i in follows]
@@ -264,7 +264,7 @@ def test_one_batch_can_be_learnt_by_heart(make_model: Make, make_batch: MakeBatc
     # Every target is told apart by its history once the first event, which has none, is no target.
     model, batch = make_model(**settings).train(), make_batch([6, 6, 5, 4], seed=1)
     events = replace(batch.events, groups=torch.arange(6) * batch.events.valid)
-    batch = Batch(events, batch.targets & (torch.arange(6) > 0), batch.wanted)
+    batch = Batch(events, batch.targets & (torch.arange(6) > 0), batch.wanted, batch.windows)
     optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
     history = []
     for _ in range(100):

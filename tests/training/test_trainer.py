@@ -1,12 +1,15 @@
 """The training loop on a model small enough to follow: early stopping, resuming, refusing what is not finite."""
 
+import math
+import resource
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from synergen.contract import Batch, Histories, Recommender
+from synergen.contract import Batch, Histories, Recommender, Slates
 from synergen.errors import UserError
 from synergen.training.checkpoint import load_checkpoint, save_checkpoint
 from synergen.training.trainer import Progress, TrainingConfig, train
@@ -18,7 +21,7 @@ class Slope(Recommender):
     def __init__(self, target: float = 3.0) -> None:
         super().__init__()
         self.w = nn.Parameter(torch.zeros(1))
-        self.table = nn.Embedding(2, 1)
+        self.table = nn.Embedding.from_pretrained(torch.ones(2, 1), freeze=False)
         self.target = target
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
@@ -29,14 +32,13 @@ class Slope(Recommender):
 def one_batch(epoch: int) -> Iterator[Batch]:
     zeros = torch.zeros(1, 2, dtype=torch.long)
     events = Histories(zeros, zeros, zeros, zeros, zeros, torch.tensor([2]))
-    yield Batch(events, torch.ones(1, 2, dtype=torch.bool), zeros)
+    yield Batch(events, torch.ones(1, 2, dtype=torch.bool), zeros, torch.tensor([7]))
 
 
-def fit(path, validate, model=None, report=None, **config):
-    torch.manual_seed(1)
+def fit(path, validate, model=None, report=None, batches=one_batch, **config):
     model = model or Slope()
     config = TrainingConfig(**{"learning_rate": 0.5, "max_epochs": 20, "patience": 3, "precision": "fp32"} | config)
-    summary = train(model, config, one_batch, 1, validate, seed=5, checkpoint=path / "c.pt", report=report)
+    summary = train(model, config, batches, 1, validate, seed=5, checkpoint=path / "c.pt", report=report)
     return model, summary
 
 
@@ -100,8 +102,126 @@ def test_a_damaged_checkpoint_counts_as_none(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_with_its_place(tmp_path):
-    with pytest.raises(UserError, match=r"not finite at epoch 1, step 1 \(square nan"):
-        fit(tmp_path, closeness, model=Slope(target=float("nan")))
+    """NaN in one term is NaN in the sum; the table of two ones has the sum of squares 2."""
+    model = Slope(target=math.nan)
+    with pytest.raises(UserError, match=r"the loss \(square nan, table 2\) is not finite at epoch 1, step 1; lower"):
+        fit(tmp_path, closeness, model=model)
+    assert [path.name for path in tmp_path.iterdir()] == ["c.failed.pt"]  # no epoch is whole, so there is no checkpoint
+    assert model.w.isfinite()
+
+
+class Cliff(Slope):
+    """Its loss is finite everywhere; from epoch 3 on the gradient of the table is infinite, d√x/dx at 0."""
+
+    def begin_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        terms = super().loss(batch)
+        root = (self.table.weight - self.table.weight.detach()).sqrt().sum()
+        return terms | ({"root": root} if self.epoch == 3 else {})
+
+
+def slate_batch(epoch: int) -> Iterator[Batch]:
+    for batch in one_batch(epoch):
+        asked = torch.zeros(1, 1, dtype=torch.long)
+        slates = Slates(asked, asked, asked, asked, torch.tensor([[[4, 5]]]), torch.tensor([[[0, 1]]]))
+        yield Batch(batch.events, batch.targets, batch.wanted, batch.windows, slates)
+
+
+@pytest.mark.parametrize("batches", [one_batch, slate_batch])
+def test_a_gradient_that_is_not_finite_changes_nothing_and_is_kept(tmp_path, batches):
+    """The weights must be those of a training of two epochs, and so must the checkpoint."""
+    fit(tmp_path / "two", closeness, model=Cliff(), max_epochs=2, batches=batches)
+    expected = load_checkpoint(tmp_path / "two" / "c.pt")["model"]
+    model = Cliff()
+    with pytest.raises(UserError, match=r"the gradient of table\.weight is not finite at epoch 3, step 1") as stopped:
+        fit(tmp_path, closeness, model=model, batches=batches)
+    failed, checkpoint = tmp_path / "c.failed.pt", tmp_path / "c.pt"
+    assert str(failed) in str(stopped.value)
+    assert f"after epoch 2 is kept in {checkpoint}" in str(stopped.value)
+    kept, state = load_checkpoint(failed), load_checkpoint(checkpoint)
+    for weights in (model.state_dict(), kept["model"], state["model"]):
+        assert all(torch.equal(weights[name], value) for name, value in expected.items())
+    assert {name: kept[name] for name in ("epoch", "step", "seed")} == {"epoch": 3, "step": 1, "seed": 5}
+    batch = next(batches(3))
+    assert torch.equal(kept["batch"]["windows"], batch.windows)
+    assert torch.equal(kept["batch"]["events"]["lengths"], batch.events.lengths)
+    if batch.slates is None:
+        assert kept["batch"]["slates"] is None
+    else:
+        assert torch.equal(kept["batch"]["slates"]["items"], batch.slates.items)
+
+
+class Steep(Slope):
+    """A loss whose gradients are finite, 10³⁰ each, but whose norm overflows where its square is not representable."""
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        return {"steep": 1e30 * self.w.sum() + 1e30 * self.table.weight.sum()}
+
+
+def test_a_norm_that_overflows_counts_as_not_finite(tmp_path):
+    """Clipping by an infinite norm would silently multiply every gradient by zero."""
+    with pytest.raises(UserError, match=r"the gradient of .* is not finite at epoch 1, step 1"):
+        fit(tmp_path, closeness, model=Steep())
+
+
+def test_each_epoch_is_announced_after_its_seed_is_set(tmp_path):
+    """What a model draws in `begin_epoch` differs between epochs and is drawn again alike when an epoch is repeated."""
+    drawn: list[tuple[int, float]] = []
+
+    class Drawing(Slope):
+        def begin_epoch(self, epoch: int) -> None:
+            drawn.append((epoch, torch.rand(1).item()))
+
+    def kill(progress: Progress) -> None:
+        if progress.epoch == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        fit(tmp_path, closeness, model=Drawing(), report=kill)
+    fit(tmp_path, closeness, model=Drawing(), max_epochs=3)
+    assert [epoch for epoch, _ in drawn] == [1, 2, 2, 3]
+    assert drawn[1] == drawn[2]
+    assert len({value for _, value in drawn}) == 3
+
+
+def half_a_write(state: object, path: Path) -> None:
+    """Stands for torch.save: ctrl-C arrives when half of the file is written."""
+    path.write_bytes(b"half")
+    raise KeyboardInterrupt
+
+
+def test_ctrl_c_in_the_middle_of_a_write_leaves_the_checkpoint_before(tmp_path, monkeypatch):
+    """The file is moved into place only when it is whole: what is there is the state after epoch 1 and nothing else."""
+
+    def interrupt(progress: Progress) -> None:
+        if progress.epoch == 2:
+            monkeypatch.setattr(torch, "save", half_a_write)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path, closeness, report=interrupt)
+    monkeypatch.undo()
+    assert [path.name for path in tmp_path.iterdir()] == ["c.pt"]
+    assert load_checkpoint(tmp_path / "c.pt")["summary"]["epochs"] == 1
+    whole, _ = fit(tmp_path / "whole", closeness)
+    resumed, _ = fit(tmp_path, closeness)
+    assert torch.equal(resumed.w, whole.w)
+
+
+def test_a_full_disk_is_said_in_words_and_keeps_the_checkpoint_before(tmp_path):
+    """A limit on the size of files stands for the disk; torch raises its own kind of error there."""
+    path = tmp_path / "c.pt"
+    save_checkpoint(path, {"w": torch.ones(1)})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(UserError, match=r"cannot write .*c\.pt.*free some space"):
+            save_checkpoint(path, {"w": torch.zeros(100_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [file.name for file in tmp_path.iterdir()] == ["c.pt"]
+    assert torch.equal(load_checkpoint(path)["w"], torch.ones(1))
 
 
 def test_embedding_tables_learn_at_their_own_rate():

@@ -1,0 +1,155 @@
+"""What a reader must know to judge a table's numbers, a line each."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmarks.references import ORACLE, POLICY
+from benchmarks.views import has_slates
+from synergen.runs import Run
+
+if TYPE_CHECKING:
+    from benchmarks.tables import Row, Table
+
+
+def notes(table: "Table", runs: Sequence[Run], registry_tasks: Mapping[str, frozenset[str]]) -> Iterable[str]:
+    """The lines under a table."""
+    spec, protocol, dataset, rows = table.spec, table.protocol, table.dataset, table.rows
+    if protocol:
+        yield _protocol_line(protocol, sorted({row.seeds for row in rows if row.status == "done"}))
+    if runs:
+        data = runs[0].record["data"]
+        scale = next((run.record["scale"] for run in runs if run.record["scale"]), "none")
+        yield (
+            f"Data: {dataset}, {data['users']:,} users, {data['items']:,} items, {data['events']:,} events, "
+            f"sha256 {data['hash'][:12]}. Scale of models and training: {scale}."
+        )
+        statistics = data.get("statistics", {})
+        if protocol["search_share"] and "query rule" in statistics:
+            yield (
+                f"Queries: {statistics['query rule']}; {100 * statistics['items without a query']:.1f} % of items have "
+                f"none, {100 * statistics['test users asked by search']:.1f} % of users are asked by search."
+            )
+    if not spec.qualitative and dataset != spec.paper_dataset:
+        yield (
+            f"Data set is {dataset}, not the paper's {spec.paper_dataset}: levels are not comparable; the paper's "
+            "numbers are printed for orientation."
+        )
+    if any(row.differences for row in rows):
+        yield (
+            "Differences are paired by seed and by user or request, their intervals made as those above; a sign is "
+            "undecided where the 95 % interval holds 0."
+        )
+    yield from _gap_lines(rows)
+    yield from _calibration_lines(rows, runs)
+    yield from _audit_lines(runs)
+    if cut := _cut_short(rows, runs):
+        yield f"Training not ended by early stopping, so perhaps too short: {', '.join(cut)}."
+    if not spec.qualitative:
+        pending = {row.method.method: row.method.subject for row in rows if row.status == "pending"}
+        known = {*registry_tasks, ORACLE, POLICY}
+        missing = [method for method, subject in pending.items() if subject not in known]
+        waiting = [method for method, subject in pending.items() if subject in known]
+        if missing:
+            yield f"Pending, model not in the registry: {', '.join(missing)}."
+        if waiting:
+            yield f"Pending, no finished run: {', '.join(waiting)}."
+    yield from spec.remarks
+
+
+def _protocol_line(protocol: Mapping[str, Any], seeds: Sequence[int]) -> str:
+    kept = "unfiltered" if protocol["filter"] == "none" else f"{protocol['filter']} filter of {protocol['min_count']}"
+    line = (
+        f"Protocol: {protocol['split']} split ({kept}); histories of up to {protocol['max_history']} events; "
+        f"{_candidates(protocol)}; early stopping on validation {_validation(protocol['validation'])}, the test events "
+        "read once, after it; rank = 1 + #better + ½·#ties"
+    )
+    line += f"; text by the frozen encoder {protocol['encoder']}"
+    if share := protocol["search_share"]:
+        line += f"; {100 * share:.0f} % of events drawn as searches where the log has no queries of its own"
+    if not seeds:
+        return f"{line}."
+    counts = " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))
+    line += f"; seeds: {counts}; ± is the half-width of a 95 % interval"
+    together = ", the requests of a user taken together" if has_slates(protocol) else ""
+    users = f"over users (1.96 standard errors{together})"
+    if seeds[-1] == 1:
+        return f"{line} {users} and not over seeds, of which there is one."
+    line += f" {users} and seeds (t interval), the root of the sum of their squares"
+    return f"{line}; over users only where a row has one seed." if seeds[0] == 1 else f"{line}."
+
+
+def _candidates(protocol: Mapping[str, Any]) -> str:
+    match protocol["candidates"]:
+        case "full":
+            return "all items are candidates, those seen by the user before removed"
+        case "slate":
+            return (
+                "the last two days test, the two before them validate, what came earlier trains in sequences of a "
+                "week; requests in which something got the action wanted are asked, and each such item has a rank "
+                "among the items that its request showed, for R@300 among all items, none removed"
+            )
+    return (
+        f"candidates are the positive and {protocol['negatives']} items drawn uniformly from those that the user "
+        "never touched, the same for every model"
+    )
+
+
+def _validation(metric: str | Mapping[str, str]) -> str:
+    if isinstance(metric, str):
+        return metric
+    return f"{' and '.join(f'{name} of {task}' for task, name in metric.items())} (their mean)"
+
+
+def _gap_lines(rows: Sequence["Row"]) -> Iterable[str]:
+    """How much of what can be gained over the logging policy in search MRR the full model gains."""
+    searches = [row for row in rows if row.block.task == "search" and "MRR" in row.metrics]
+    known = {row.method.reference: row.metrics["MRR"].mean for row in searches if row.method.reference}
+    full = [row for row in searches if not (row.method.reference or row.method.settings)]
+    if full and len(known) == 2:
+        low, high = known[POLICY], known[ORACLE]
+        shares = (f"{row.method.method} {100 * (row.metrics['MRR'].mean - low) / (high - low):.0f} %" for row in full)
+        yield f"Share of the gap in search MRR between logging policy and oracle that is closed: {', '.join(shares)}."
+
+
+def _calibration_lines(rows: Sequence["Row"], runs: Sequence[Run]) -> Iterable[str]:
+    """Of the rows that are read from the ranking head, means over seeds."""
+    read = {run_id for row in rows if row.method.head == "ranking" for run_id in row.runs}
+    by_id = {run.record["id"]: run.record for run in runs if run.record["id"] in read}
+    kept = [record["calibration"] for record in by_id.values() if "calibration" in record]
+    for name in [key for key in (kept[0] if kept else {}) if key != "reliability"]:
+
+        def mean(state: str, value: str, name: str = name) -> float:
+            return float(np.mean([calibration[name][state][value] for calibration in kept]))
+
+        floor = f" (of the true probabilities: {mean('floor', 'log_loss'):.4f})" if kept[0][name]["floor"] else ""
+        yield (
+            f"Calibration of the ranking head's click probability, {name}, everything shown by test requests: expected "
+            f"calibration error {mean('raw', 'ece'):.4f}, with the temperature of the validation part "
+            f"{mean('after_temperature', 'ece'):.4f}; log loss {mean('raw', 'log_loss'):.4f}, "
+            f"{mean('after_temperature', 'log_loss'):.4f}{floor}."
+        )
+
+
+def _audit_lines(runs: Sequence[Run]) -> Iterable[str]:
+    """The leak audit, numbers as means over seeds: pools differ from seed to seed."""
+    by_label: dict[str, dict[int, Any]] = {}
+    for run in runs:
+        for label, value in run.record["data"].get("audit", {}).items():
+            by_label.setdefault(label, {})[run.record["seed"]] = value
+    for label, by_seed in by_label.items():
+        values = list(by_seed.values())
+        numeric = all(isinstance(value, int | float) for value in values)
+        yield f"{label}: {f'{np.mean(values):.4g}' if numeric else values[0]}"
+
+
+def _cut_short(rows: Sequence["Row"], runs: Sequence[Run]) -> list[str]:
+    """Methods with trained runs that something other than early stopping ended."""
+    ends = {run.record["id"]: run.record["training"] for run in runs}
+    cut: dict[str, set[str]] = {}
+    for row in rows:
+        for training in (ends[run_id] for run_id in row.runs):
+            if "epochs" in training and training["stopped"] != "early stopping":
+                cut.setdefault(row.method.method, set()).add(training["stopped"])
+    return [f"{method} ({', '.join(sorted(reasons))})" for method, reasons in cut.items()]

@@ -1,0 +1,119 @@
+"""`synergen train` and `synergen evaluate`."""
+
+import argparse
+import json
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.table import Table as Grid
+
+from synergen.commands.common import DATASET, add_results_folder, command
+from synergen.errors import UserError
+from synergen.runs import RunSpec, RunStore
+
+
+def add(commands: Any) -> None:
+    """Add the two commands."""
+    train = command(
+        commands,
+        "train",
+        "train one model and test it once; a finished run is not repeated",
+        _train,
+        "synergen train --model SASRec --dataset ml-100k --task recommendation --set training.max_epochs=20",
+    )
+    train.add_argument("--model", required=True, help="a model of the registry, e.g. SynerGen, SASRec, BM25")
+    train.add_argument("--dataset", default="ml-100k", help=DATASET)
+    train.add_argument(
+        "--task",
+        default="recommendation",
+        choices=["recommendation", "search", "joint"],
+        help="recommendation has table 2's protocol, search and joint have table 3's",
+    )
+    train.add_argument("--scale", default="smoke", help="epoch budget: smoke, cpu or paper")
+    train.add_argument("--seed", type=int, default=0)
+    train.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="override settings.KEY, training.KEY or protocol.KEY; may be repeated",
+    )
+    train.add_argument("--device", default="cpu", help="cpu or cuda")
+    evaluate = command(
+        commands,
+        "evaluate",
+        "test a finished run again from its weights",
+        _evaluate,
+        "synergen evaluate --run 0123456789ab --candidates full",
+    )
+    evaluate.add_argument(
+        "--run", required=True, metavar="ID", help="the id of a run of `synergen train` or of a table"
+    )
+    evaluate.add_argument("--dataset", help="folder of the run's data set, where it is not built in")
+    evaluate.add_argument("--candidates", choices=["full", "pool"], help="default: as the run was tested")
+    evaluate.add_argument("--device", default="cpu", help="cpu or cuda")
+    for made in (train, evaluate):
+        add_results_folder(made)
+
+
+def _train(options: argparse.Namespace, screen: Console) -> None:
+    from benchmarks.job import execute
+    from benchmarks.plan import make_run
+    from benchmarks.progress import describe
+    from benchmarks.tables import load_spec
+
+    changes: dict[str, dict[str, Any]] = {"settings": {}, "training": {}, "protocol": {}}
+    for change in options.set:
+        path, equals, value = change.partition("=")
+        section, _, key = path.partition(".")
+        if section not in changes or not key or not equals:
+            raise UserError(f"--set {change}: write settings.KEY=VALUE, training.KEY=VALUE or protocol.KEY=VALUE")
+        changes[section][key] = yaml.safe_load(value)
+    protocol = load_spec(2 if options.task == "recommendation" else 3).protocol
+    for key in changes["protocol"]:
+        if key not in protocol:
+            raise UserError(f"--set protocol.{key}: known keys are {', '.join(protocol)}")
+    from benchmarks.run import dataset_name
+
+    spec = make_run(
+        options.model,
+        options.task,
+        changes["settings"],
+        {**protocol, **changes["protocol"]},
+        dataset_name(options.dataset),
+        options.scale,
+        options.seed,
+        changes["training"],
+    )
+    with screen.status("starting") as status:
+
+        def report(stage: str, state: dict[str, Any]) -> None:
+            status.update(f"{stage} {describe(stage, state)}")
+
+        run = execute(spec, options.dataset, RunStore(options.out), options.device, options.scale, report)
+    _print_metrics(run.record["metrics"], spec.id, options.json, screen)
+
+
+def _evaluate(options: argparse.Namespace, screen: Console) -> None:
+    from benchmarks.job import retest
+
+    store = RunStore(options.out)
+    run = store.load(options.run)
+    if run is None:
+        raise UserError(f"{store.record_path(options.run)}: there is no such finished run; see --out and --run")
+    keys = ("model", "dataset", "task", "seed", "settings", "trainer", "protocol")
+    spec = RunSpec(**{key: run.record[key] for key in keys})
+    metrics = retest(spec, options.dataset or spec.dataset, store, options.device, options.candidates)
+    _print_metrics(metrics, spec.id, options.json, screen)
+
+
+def _print_metrics(metrics: dict[str, Any], run_id: str, as_json: bool, screen: Console) -> None:
+    if as_json:
+        print(json.dumps({"run": run_id, "metrics": metrics}))
+        return
+    for task, by_candidates in metrics.items():
+        for candidates, values in by_candidates.items():
+            grid = Grid(*values, title=f"{task}, {candidates} candidates (run {run_id})")
+            grid.add_row(*(f"{value:.4f}" for value in values.values()))
+            screen.print(grid)
