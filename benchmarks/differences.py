@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 
 from benchmarks.spec import Printed
+from synergen.errors import UserError
 from synergen.evaluation.intervals import Difference, paired_difference
 from synergen.evaluation.metrics import metric_values
 from synergen.evaluation.slates import SlateRanks
@@ -48,10 +49,16 @@ def users_of_cases(ranks: Ranks) -> np.ndarray | None:
 def compare(
     ours: Mapping[int, Ranks], theirs: Mapping[int, Ranks], metric: str, printed: tuple[Printed | None, Printed | None]
 ) -> Compared | None:
-    """Ours minus theirs over the seeds that both have (ranks by seed), or None where there is no such seed."""
+    """Ours minus theirs over the seeds that both have (ranks by seed), or None where there is no such seed.
+
+    Raises:
+        UserError: runs that were asked about different users or requests.
+    """
     seeds = sorted(set(ours) & set(theirs))
     if not seeds:
         return None
+    for seed in seeds:
+        _refuse_other_requests(ours[seed], theirs[seed])
     difference = paired_difference(
         [cases(ours[seed], metric) for seed in seeds],
         [cases(theirs[seed], metric) for seed in seeds],
@@ -60,3 +67,9 @@ def compare(
     own, base = printed
     known = isinstance(own, float) and isinstance(base, float)
     return Compared(difference, round(own - base, 2) if known else None)  # type: ignore[operator]
+
+
+def _refuse_other_requests(ours: Ranks, theirs: Ranks) -> None:
+    slates = isinstance(ours, SlateRanks) and isinstance(theirs, SlateRanks)
+    if slates and not np.array_equal(ours.requests, theirs.requests):  # type: ignore[union-attr]
+        raise UserError("two rows were asked about different requests; run them again with --force on one data set")

@@ -70,7 +70,7 @@ def execute(spec: RunSpec, source: str, store: RunStore, device: str, scale: str
     """Train (or resume), test once, write the record. A run that is finished is loaded.
 
     Raises:
-        UserError: bad data or settings, a loss that is not finite, a folder that cannot be written.
+        UserError: bad data or settings, a loss or gradient that is not finite, a folder that cannot be written.
     """
     store.check_writable()
     lock = store.checkpoint_path(spec.id).with_suffix(".lock")
@@ -127,7 +127,7 @@ def _execute(spec: RunSpec, source: str, store: RunStore, device: str, scale: st
         save_model(model_folder(store.folder, spec.id), subject, spec, dataset, vectors, temperature)
     run = Run(record, {(str(view.task), view.name): values for view, values in ranks.items()})
     store.save(run)
-    store.checkpoint_path(spec.id).unlink(missing_ok=True)
+    store.drop_checkpoints(spec.id)
     return run
 
 

@@ -1,5 +1,6 @@
 """From a table to its runs: which model, with which settings, under which protocol."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import fields
 from functools import lru_cache
@@ -19,6 +20,7 @@ from synergen.training.trainer import TrainingConfig
 
 _FOLDER = Path(__file__).resolve().parent
 _SECTIONS = ("settings", "training")
+_LAYERS = ("scales", "datasets")
 
 
 @lru_cache
@@ -47,10 +49,16 @@ def model_config(model: str, dataset: str, scale: str) -> dict[str, dict[str, An
     kind = settings_type(model)
     path = _FOLDER / "configs" / f"{model}.yaml"
     content = read_yaml(path)
-    layers = [content, content.get("scales", {}).get(scale, {}), content.get("datasets", {}).get(dataset, {})]
+    own = content.get("datasets", {})
+    family = re.sub(r"-\d+k?$", "", dataset)  # sessions, of any size
+    layers = [
+        content,
+        content.get("scales", {}).get(scale, {}),
+        own.get(dataset, own.get(family, {})),
+    ]
     for key in content:
-        if key not in (*_SECTIONS, "scales", "datasets"):
-            raise unknown_name("key", key, (*_SECTIONS, "scales", "datasets"), where=str(path))
+        if key not in (*_SECTIONS, *_LAYERS):
+            raise unknown_name("key", key, (*_SECTIONS, *_LAYERS), where=str(path))
     merged: dict[str, dict[str, Any]] = {section: {} for section in _SECTIONS}
     for layer in layers:
         for section in _SECTIONS:

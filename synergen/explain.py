@@ -12,7 +12,6 @@ from torch import Tensor
 from synergen.contract import Requests
 from synergen.errors import UserError
 from synergen.files import write_atomically
-from synergen.model.decoder import DecoderLayer
 from synergen.model.synergen import Encoded, SynerGen
 from synergen.model.time_rope import Rotation
 
@@ -44,30 +43,10 @@ def attention(model: SynerGen, encoded: Encoded, requests: Requests, item: int |
     candidates = None if item is None else torch.tensor([[[item]]], device=encoded.times.device)  # (B, E, C)
     tokens, rotation = _task_tokens(model, encoded, requests, candidates)
     visible = encoded.valid[:, None, :]  # (B, E, T)
-    by_layer = []
-    for module, keys, values in zip(model.decoder.layers, encoded.state.keys, encoded.state.values, strict=True):
-        layer = cast(DecoderLayer, module)
-        by_layer.append(layer_weights(layer, tokens, rotation, keys, visible)[0, :, 0, -1].mean(0))  # (T + 2,)
-        tokens = layer.tasks(tokens, rotation, keys, values, visible)
-    weights = torch.stack(by_layer).cpu().numpy()  # (L, T + 2)
+    weights = model.decoder.weights(encoded.state, tokens, rotation, visible)  # (L, B, H, E, R, T + 2)
+    of_token = weights[:, 0, :, 0, -1].mean(1).float().cpu().numpy()  # (L, T + 2)
     count = int(encoded.valid.sum())
-    return Attention(weights[:, :count], weights[:, -1], weights[:, -2])
-
-
-def layer_weights(layer: DecoderLayer, tokens: Tensor, rotation: Rotation, keys: Tensor, visible: Tensor) -> Tensor:
-    """Attention weights (B, H, E, R, T + 2) of task tokens: to the context, to themselves, to the retrieval token.
-
-    The arguments are those of `DecoderLayer.tasks`, which never keeps these weights; a retrieval token, which sees
-    itself once, has its weight in the second place from the end.
-    """
-    cos, sin = rotation.cos[:, None, :, None], rotation.sin[:, None, :, None]  # (B, 1, E, 1, P)
-    query, key, _ = layer._project(tokens, cos, sin)  # (B, H, E, R, D / H)
-    on_context = torch.einsum("bherd,bhtd->bhert", query, keys)
-    on_context = on_context.masked_fill(~visible[:, None, :, None], -torch.inf)
-    on_itself = (query * key).sum(-1, keepdim=True)  # (B, H, E, R, 1)
-    on_retrieval = (query * key[..., :1, :]).sum(-1, keepdim=True)
-    on_retrieval[..., 0, :] = -torch.inf
-    return (torch.cat([on_context, on_itself, on_retrieval], dim=-1) * layer.scale).softmax(dim=-1)
+    return Attention(of_token[:, :count], of_token[:, -1], of_token[:, -2])
 
 
 def plot(path: Path, attention: Attention, events: Sequence[str], title: str) -> None:

@@ -107,7 +107,13 @@ class RunStore:
 
     def discard(self, run_id: str) -> None:
         """Forget a run, finished or not."""
-        for path in (self.record_path(run_id), self.ranks_path(run_id), self.checkpoint_path(run_id)):
+        for path in (self.record_path(run_id), self.ranks_path(run_id)):
+            path.unlink(missing_ok=True)
+        self.drop_checkpoints(run_id)
+
+    def drop_checkpoints(self, run_id: str) -> None:
+        """Remove the state of an unfinished training, and the step that a failed one kept."""
+        for path in (self.folder / "checkpoints").glob(f"{run_id}.*.pt"):
             path.unlink(missing_ok=True)
 
     def sweep(self, run_id: str) -> None:

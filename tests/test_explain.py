@@ -2,12 +2,10 @@
 
 import numpy as np
 import pytest
-import torch
 from saved_toys import save_toy_model, toy_dataset, toy_vectors
-from torch.testing import assert_close
 
 from synergen.errors import UserError
-from synergen.explain import Attention, _task_tokens, attention, layer_weights, plot
+from synergen.explain import Attention, attention, plot
 from synergen.recommender import Recommender, Session
 from synergen.serving import Asked
 
@@ -36,29 +34,6 @@ def test_weights_sum_to_one_in_every_layer(recommender, session, item, query):
     assert found.events.shape == (2, 5)
     np.testing.assert_allclose(found.events.sum(1) + found.retrieval + found.itself, 1, rtol=1e-5)
     assert (found.retrieval > 0).all() == (item is not None)
-
-
-def test_weights_reproduce_the_layer(recommender, session):
-    # values mixed by the weights and finished by the layer are what `tasks` computes, and so up to the head's logit
-    model = recommender.served.model
-    requests = recommender.served.requests([session.past], Asked([None], ["red wool"]))
-    candidates = torch.tensor([[[8, 9]]])
-    visible = session.encoded.valid[:, None]
-    with torch.inference_mode():
-        x, rotation = _task_tokens(model, session.encoded, requests, candidates)
-        state = session.encoded.state
-        for layer, keys, values in zip(model.decoder.layers, state.keys, state.values, strict=True):
-            weights = layer_weights(layer, x, rotation, keys, visible)
-            own = layer._project(x, rotation.cos[:, None, :, None], rotation.sin[:, None, :, None])[2]
-            mixed = torch.einsum("bhert,bhtd->bherd", weights[..., :-2], values)
-            mixed = mixed + weights[..., -2:-1] * own + weights[..., -1:] * own[..., :1, :]
-            heads = mixed.movedim(1, -2).flatten(-2)  # (B, E, R, D)
-            after = x + layer.out(heads)
-            after = after + layer.feed_forward(after)
-            x = layer.tasks(x, rotation, keys, values, visible)
-            assert_close(after, x)
-        logits = model.ranking_head(model.decoder.norm(x)[:, 0, 1:]).squeeze(-1)
-        assert_close(logits, model.rank(session.encoded, requests, candidates[0]))
 
 
 def test_a_history_without_events_attends_to_the_request(recommender):

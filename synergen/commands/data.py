@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from synergen.commands.common import DATASET, command
-from synergen.data.dataset import BUILT_IN, Dataset, load_dataset, statistics
+from synergen.data.dataset import BUILT_IN, Dataset, find_source, load_dataset, statistics
 from synergen.data.filters import Filter
 from synergen.evaluation.audit import leak_shares
 
@@ -26,15 +26,23 @@ def add(commands: Any) -> None:
         made.add_argument("--filter", default="none", choices=list(map(str, Filter)), help="which users and items stay")
         made.add_argument("--min-count", type=int, default=5, metavar="N", help="events that the filter asks for")
         made.add_argument("--search-share", type=float, default=0.5, metavar="P", help="past events drawn as searches")
+        made.add_argument(
+            "--split",
+            default="leave-one-out",
+            choices=["leave-one-out", "time"],
+            help="time: at a point of time, for logs with impressions",
+        )
         made.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _data_list(options: argparse.Namespace, screen: Console) -> None:
     for source in BUILT_IN.values():
         screen.print(f"{source.name:<12} {source.about}")
+    screen.print(f"{'sessions':<12} {find_source('sessions').about}; sessions-N and sessions-Nk have N users")
     screen.print(
         "DIR          a folder: interactions.parquet|csv with user, item, ts (Unix seconds) and optionally action, "
-        "query, request; items.parquet|csv with item, title and optionally categories",
+        "query, request; items.parquet|csv with item, title and optionally categories; impressions.parquet, where "
+        "it is known what each request showed, with request, user, ts, items and optionally query",
         soft_wrap=True,
     )
 
@@ -54,6 +62,7 @@ def _dataset(options: argparse.Namespace) -> Dataset:
         search_share=options.search_share,
         rule=Filter(options.filter),
         min_count=options.min_count,
+        split=options.split,
     )
 
 

@@ -28,7 +28,14 @@ def add(commands: Any) -> None:
         "--task",
         default="recommendation",
         choices=["recommendation", "search", "joint"],
-        help="recommendation has table 2's protocol, search and joint have table 3's",
+        help="what it is trained and tested on",
+    )
+    train.add_argument(
+        "--table",
+        type=int,
+        choices=[2, 3, 4],
+        help="the table whose protocol holds; default: 2 for recommendation, 3 for search and joint; 4 asks about what "
+        "requests showed",
     )
     train.add_argument("--scale", default="smoke", help="epoch budget: smoke, cpu or paper")
     train.add_argument("--seed", type=int, default=0)
@@ -51,7 +58,7 @@ def add(commands: Any) -> None:
         "--run", required=True, metavar="ID", help="the id of a run of `synergen train` or of a table"
     )
     evaluate.add_argument("--dataset", help="folder of the run's data set, where it is not built in")
-    evaluate.add_argument("--candidates", choices=["full", "pool"], help="default: as the run was tested")
+    evaluate.add_argument("--candidates", choices=["full", "pool", "slate"], help="default: as the run was tested")
     evaluate.add_argument("--device", default="cpu", help="cpu or cuda")
     for made in (train, evaluate):
         add_results_folder(made)
@@ -61,6 +68,7 @@ def _train(options: argparse.Namespace, screen: Console) -> None:
     from benchmarks.job import execute
     from benchmarks.plan import make_run
     from benchmarks.progress import describe
+    from benchmarks.run import dataset_name, has_impressions
     from benchmarks.tables import load_spec
 
     changes: dict[str, dict[str, Any]] = {"settings": {}, "training": {}, "protocol": {}}
@@ -70,18 +78,18 @@ def _train(options: argparse.Namespace, screen: Console) -> None:
         if section not in changes or not key or not equals:
             raise UserError(f"--set {change}: write settings.KEY=VALUE, training.KEY=VALUE or protocol.KEY=VALUE")
         changes[section][key] = yaml.safe_load(value)
-    protocol = load_spec(2 if options.task == "recommendation" else 3).protocol
+    name = dataset_name(options.dataset)
+    table = load_spec(options.table or (2 if options.task == "recommendation" else 3))
+    protocol = table.fitting(has_impressions(options.dataset, name, RunStore(options.out))).protocol
     for key in changes["protocol"]:
         if key not in protocol:
             raise UserError(f"--set protocol.{key}: known keys are {', '.join(protocol)}")
-    from benchmarks.run import dataset_name
-
     spec = make_run(
         options.model,
         options.task,
         changes["settings"],
         {**protocol, **changes["protocol"]},
-        dataset_name(options.dataset),
+        name,
         options.scale,
         options.seed,
         changes["training"],

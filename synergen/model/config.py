@@ -36,6 +36,10 @@ class SynerGenConfig:
     text_encoder: Literal["frozen", "trained"] = field(default="frozen", metadata=LATER)
     """`trained` adds to the frozen text vectors a small encoder of the words that learns with the rest."""
 
+    query_residual: bool = field(default=False, metadata=LATER)
+    """Hand the query on beside the fusion MLP, as the item is, in a projection that starts as that of the item texts:
+    what a search looks for then starts as what is near in text, and need not be learnt through the MLP."""
+
     rope: Literal["time", "position", "mixed"] = "mixed"
     """What rotates queries and keys: time, ordinal position, or half of the pairs of each head for either.
     `mixed` keeps the order of events whose times tie, as day-resolution times do."""

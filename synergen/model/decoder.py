@@ -5,7 +5,6 @@ built: a layer costs T² + T·R·T attention logits in place of (T·(1 + R))², 
 history that is encoded once.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
@@ -14,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from synergen.model.attention import context_attention, product_dtype, task_attention, task_mask_columns, task_weights
 from synergen.model.dropout import Dropout
-from synergen.model.time_rope import Rotation, rotate
+from synergen.model.time_rope import Rotation, rotate_columns, rotation_columns
 
 
 @dataclass(frozen=True)
@@ -23,17 +23,19 @@ class ContextState:
     """An encoded history: all that task tokens need of it."""
 
     outputs: Tensor  # (B, T, D), normalised
-    keys: list[Tensor]  # (B, H, T, D / H) of each layer, rotated
-    values: list[Tensor]  # (B, H, T, D / H) of each layer
+    keys: list[Tensor]  # (B, H, D / H, T) of each layer, rotated
+    values: list[Tensor]  # (B, H, D / H, T) of each layer
 
 
 class DecoderLayer(nn.Module):
-    """A pre-norm transformer layer, applied to context tokens and to task tokens with the same weights."""
+    """A pre-norm transformer layer, applied to context tokens and to task tokens with the same weights.
+
+    Tokens are (R, B, N, D), R being 1 for context. The projections of the attention are (H, D / H, R, B, N).
+    """
 
     def __init__(self, width: int, heads: int, ffn_width: int, dropout: float) -> None:
         super().__init__()
         self.heads = heads
-        self.scale = 1 / math.sqrt(width // heads)
         self.attention_norm = nn.LayerNorm(width)
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
@@ -48,68 +50,44 @@ class DecoderLayer(nn.Module):
         )
 
     def context(
-        self, x: Tensor, rotation: Rotation, past: tuple[Tensor, Tensor] | None = None
+        self, x: Tensor, rotation: Rotation, past: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Causal attention among context tokens, which also see those before, if `past` gives their keys and values.
 
-        Args:
-            x: (B, N, D), padded on the right.
-            rotation: (B, N, P).
+        Returns:
+            New tokens (1, B, N, D), and the keys and values (B, H, D / H, T + N).
+        """
+        projected = self._project(x)
+        query, key = rotate_columns(projected[:-1].flatten(0, 1), rotation).chunk(2)
+        mixed, keys, values = context_attention(query, key, projected[-1], past)
+        return self._finish(x, mixed), keys, values
+
+    def tasks(self, x: Tensor, rotation: Rotation, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+        """Attention of task tokens to context, to the retrieval token of their own event, and to themselves.
 
         Returns:
-            New tokens (B, N, D), and the keys and values (B, H, T + N, D / H).
+            New tokens (R, B, E, D).
         """
-        # Causality alone keeps padding, which is on the right, from every valid token.
-        query, key, value = self._project(x, rotation.cos[:, None], rotation.sin[:, None])
-        visible = None
-        if past is not None:
-            key, value = torch.cat([past[0], key], dim=2), torch.cat([past[1], value], dim=2)
-            visible = torch.ones(x.shape[1], key.shape[2], dtype=torch.bool, device=x.device).tril(past[0].shape[2])
-        mixed = F.scaled_dot_product_attention(query, key, value, visible, is_causal=past is None)
-        return self._finish(x, mixed), key, value
-
-    def tasks(self, x: Tensor, rotation: Rotation, keys: Tensor, values: Tensor, visible: Tensor) -> Tensor:
-        """Attention of task tokens, under one softmax, to visible context, to the retrieval token of their own
-        event, and to themselves.
-
-        Args:
-            x: (B, E, R, D); token 0 of R is the retrieval token.
-            rotation: (B, E, P).
-            keys, values: (B, H, T, D / H) of the context.
-            visible: (B, E, T) bool.
-
-        Returns:
-            New tokens (B, E, R, D).
-        """
-        events, tokens = x.shape[1:3]
-        cos, sin = rotation.cos[:, None, :, None], rotation.sin[:, None, :, None]  # (B, 1, E, 1, P)
-        query, key, value = self._project(x, cos, sin)  # (B, H, E, R, D / H)
-        query = query * self.scale
-        on_context = query.flatten(2, 3) @ keys.transpose(-1, -2)  # (B, H, E·R, T)
-        on_context = on_context.unflatten(2, (events, tokens))  # (B, H, E, R, T)
-        hidden = ~visible[:, None, :, None, :]  # (B, 1, E, 1, T)
-        logits = [on_context.masked_fill_(hidden, -math.inf), (query * key).sum(-1, keepdim=True)]
-        if tokens > 1:
-            on_retrieval = (query * key[..., :1, :]).sum(-1, keepdim=True)  # (B, H, E, R, 1)
-            is_retrieval = torch.arange(tokens, device=x.device)[:, None] == 0  # (R, 1): it sees itself once
-            logits.append(on_retrieval.masked_fill(is_retrieval, -math.inf))
-        weights = torch.cat(logits, dim=-1).softmax(dim=-1).to(value.dtype)  # (B, H, E, R, T + 1 or 2)
-        of_context, of_self, *of_retrieval = weights.split([part.shape[-1] for part in logits], dim=-1)
-        mixed = (of_context.flatten(2, 3) @ values).unflatten(2, (events, tokens))  # (B, H, E, R, D / H)
-        mixed = torch.addcmul(mixed, of_self, value)
-        for weight in of_retrieval:
-            mixed = torch.addcmul(mixed, weight, value[..., :1, :])
+        query, key, value = self._project(x)
+        mixed = task_attention(rotate_columns(query, rotation), query, key, value, keys, values, mask)
         return self._finish(x, mixed)
 
-    def _project(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Rotated queries and keys, and values, (B, H, ..., D / H) each, of tokens (B, ..., D)."""
-        qkv = self.qkv(self.attention_norm(x)).unflatten(-1, (3, self.heads, -1))  # (B, ..., 3, H, D / H)
-        query, key, value = qkv.movedim((-3, -2), (0, 2))  # (B, H, ..., D / H)
-        return rotate(query, cos, sin), rotate(key, cos, sin), value
+    def weights(self, x: Tensor, rotation: Rotation, keys: Tensor, mask: Tensor) -> Tensor:
+        """The attention weights of `tasks`: (B, H, E, R, T + S)."""
+        query, key, _ = self._project(x)
+        weights = task_weights(rotate_columns(query, rotation), query, key, keys, mask)  # (B·H, T + S, R·E)
+        return weights.unflatten(-1, (len(x), -1)).unflatten(0, keys.shape[:2]).permute(0, 1, 4, 3, 2)
+
+    def _project(self, x: Tensor) -> Tensor:
+        """Queries, keys and values (3, H, D / H, R, B, N), not yet rotated."""
+        rows = self.attention_norm(x).flatten(0, -2)  # (R·B·N, D)
+        qkv = torch.addmm(self.qkv.bias[:, None], self.qkv.weight, rows.T)  # (3·D, R·B·N)
+        return qkv.view(3, self.heads, x.shape[-1] // self.heads, *x.shape[:-1])
 
     def _finish(self, x: Tensor, mixed: Tensor) -> Tensor:
-        """The rest of the layer, from the heads' output (B, H, ..., D / H) to new tokens (B, ..., D)."""
-        x = x + self.dropout(self.out(mixed.movedim(1, -2).flatten(-2)))  # (B, ..., D)
+        """The rest of the layer, from the heads' outputs to new tokens."""
+        columns = mixed.flatten(0, 1).flatten(1)  # (D, R·B·N)
+        x = x + self.dropout(self.out(columns.T)).view(x.shape)
         return x + self.feed_forward(x)
 
 
@@ -131,22 +109,21 @@ class Decoder(nn.Module):
 
     def encode(self, context: Tensor, rotation: Rotation) -> ContextState:
         """Encode context tokens (B, T, D), padded on the right, with their rotation (B, T, P)."""
-        keys, values = [], []
-        for layer in self._layers():
-            context, key, value = layer.context(context, rotation)
-            keys.append(key)
-            values.append(value)
-        return ContextState(self.norm(context), keys, values)
+        return self._follow(None, context, rotation)
 
     def extend(self, state: ContextState, context: Tensor, rotation: Rotation) -> ContextState:
-        """Append context tokens (B, n, D) to encoded histories without padding: exact, since no context token sees a
-        later one. Returns the state of all T + n events."""
-        keys, values = [], []
-        for layer, *past in zip(self._layers(), state.keys, state.values, strict=True):
-            context, key, value = layer.context(context, rotation, (past[0], past[1]))
-            keys.append(key)
-            values.append(value)
-        return ContextState(torch.cat([state.outputs, self.norm(context)], dim=1), keys, values)
+        """Append n ≥ 1 context tokens to encoded histories of T events, without encoding these again: exact, since no
+        context token sees a later one.
+
+        Args:
+            state: T events of each history, none of them padding.
+            context: (B, n, D), what follows them.
+            rotation: (B, n, P), counted from the same origin.
+
+        Returns:
+            The state of T + n events, in tensors of its own.
+        """
+        return self._follow(state, context, rotation)
 
     def attend(self, state: ContextState, tasks: Tensor, rotation: Rotation, visible: Tensor) -> Tensor:
         """Outputs (B, E, R, D) of the task tokens of E requests a sequence.
@@ -157,9 +134,20 @@ class Decoder(nn.Module):
             rotation: (B, E, P), shared by the tokens of a request.
             visible: (B, E, T) bool, the context events of earlier request groups.
         """
+        x, columns, mask = self._as_columns(tasks, rotation, visible)
         for layer, keys, values in zip(self._layers(), state.keys, state.values, strict=True):
-            tasks = layer.tasks(tasks, rotation, keys, values, visible)
-        return self.norm(tasks)
+            x = layer.tasks(x, columns, keys, values, mask)
+        return self.norm(x).permute(1, 2, 0, 3)
+
+    def weights(self, state: ContextState, tasks: Tensor, rotation: Rotation, visible: Tensor) -> Tensor:
+        """Attention weights of each layer in `attend`, (L, B, H, E, R, T + 2): on the T context events, on the token
+        itself, and on the retrieval token of the request, which has 0 there. The arguments are those of `attend`."""
+        x, columns, mask = self._as_columns(tasks, rotation, visible)
+        weights = []
+        for layer, keys, values in zip(self._layers(), state.keys, state.values, strict=True):
+            weights.append(layer.weights(x, columns, keys, mask))
+            x = layer.tasks(x, columns, keys, values, mask)
+        return F.pad(torch.stack(weights), (0, 2 - min(len(x), 2)))  # a retrieval token alone has no second weight
 
     def forward(
         self,
@@ -172,6 +160,24 @@ class Decoder(nn.Module):
         """Context outputs (B, T, D) and task outputs (B, E, R, D): `encode`, then `attend`."""
         state = self.encode(context, context_rotation)
         return state.outputs, self.attend(state, tasks, task_rotation, visible)
+
+    def _follow(self, state: ContextState | None, context: Tensor, rotation: Rotation) -> ContextState:
+        """Encode the context tokens that follow those of `state`."""
+        columns = rotation_columns(rotation, product_dtype(context))
+        x, keys, values = context[None], [], []
+        for i, layer in enumerate(self._layers()):
+            past = None if state is None else (state.keys[i], state.values[i])
+            x, key, value = layer.context(x, columns, past)
+            keys.append(key)
+            values.append(value)
+        outputs = self.norm(x[0])
+        return ContextState(outputs if state is None else torch.cat([state.outputs, outputs], dim=1), keys, values)
+
+    def _as_columns(self, tasks: Tensor, rotation: Rotation, visible: Tensor) -> tuple[Tensor, Rotation, Tensor]:
+        """Task tokens (R, B, E, D), their rotation and their mask, as layers take them."""
+        dtype = product_dtype(tasks)
+        x = tasks.permute(2, 0, 1, 3).contiguous()  # (R, B, E, D)
+        return x, rotation_columns(rotation, dtype), task_mask_columns(visible, len(x), dtype)
 
     def _layers(self) -> Iterator[DecoderLayer]:
         return cast(Iterator[DecoderLayer], iter(self.layers))

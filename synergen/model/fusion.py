@@ -123,7 +123,8 @@ class ItemTable(nn.Module):
 
 
 class Fusion(nn.Module):
-    """fuse[query; item; action]: an MLP over the concatenation, beside a path that hands the item on unchanged.
+    """fuse[query; item; action]: an MLP over the concatenation, beside a path that hands the item on unchanged, and the
+    query too where it is asked for.
 
     Inputs are scaled by √D, since item vectors start as small as good output vectors do. The item's path takes it
     through the residual stream to the output: a context token starts from "similar to the last item" and need not
@@ -133,8 +134,9 @@ class Fusion(nn.Module):
     mapped once for all of its candidates.
     """
 
-    def __init__(self, width: int, n_actions: int, dropout: float) -> None:
+    def __init__(self, width: int, n_actions: int, dropout: float, query_residual: bool = False) -> None:
         super().__init__()
+        self.query_residual = query_residual
         self.scale = math.sqrt(width)
         self.mask = nn.Parameter(torch.randn(width) * INITIAL_STD)
         self.action = nn.Embedding(n_actions + 1, width)  # row 0: any action
@@ -155,5 +157,9 @@ class Fusion(nn.Module):
         items = items * self.scale
         rest = self.from_action(self.action(actions) * self.scale)
         if queries is not None:
-            rest = rest + self.from_query(queries * self.scale)
-        return self.dropout(items + self.out(F.gelu(self.from_item(items) + rest)))
+            queries = queries * self.scale
+            rest = rest + self.from_query(queries)
+        tokens = items + self.out(F.gelu(self.from_item(items) + rest))
+        if queries is not None and self.query_residual:
+            tokens = tokens + queries
+        return self.dropout(tokens)

@@ -19,7 +19,8 @@ Ban = Callable[[Tensor, slice], Tensor]
 class _SharedInfoNCE(torch.autograd.Function):
     """Sum of InfoNCE over queries with shared negatives, in chunks of queries whose gradients are taken on the way.
 
-    So no logits outlive their chunk, and none are computed twice as they would be with checkpoints.
+    So no logits outlive their chunk, and none are computed twice as they would be with checkpoints. The positive of a
+    query is its last logit, in the place of a key of zeros.
     """
 
     @staticmethod
@@ -34,28 +35,32 @@ class _SharedInfoNCE(torch.autograd.Function):
         max_logits: int,
     ) -> Tensor:
         """Logits of queries (N, D), already divided by τ, against negatives (K, D); `positives` (N,) are logits."""
-        products, keys = queries.to(product_type), negatives.to(product_type)
+        products = queries.to(product_type)
+        keys = F.pad(negatives.to(product_type), (0, 0, 0, 1))  # (K + 1, D)
         grad_queries, grad_positives = torch.empty_like(queries), torch.empty_like(positives)
-        grad_negatives = torch.zeros_like(negatives)
+        grad_keys = keys.new_zeros(keys.shape, dtype=negatives.dtype)
         loss = positives.new_zeros(())
-        step = max(1, max_logits // max(len(negatives), 1))
+        step = max(1, max_logits // len(keys))
+        # Memory used again and again: to get it anew for each chunk would cost as much as the products.
+        buffers = list(positives.new_empty(2, min(step, len(queries)), len(keys)))
+        buffers.append(buffers[0].to(product_type))
         for start in range(0, len(queries), step):
             rows = slice(start, start + step)
-            logits = (products[rows] @ keys.T).float()  # (rows, K)
+            logits, weights, product = (buffer[: len(products[rows])] for buffer in buffers)
+            logits.copy_(torch.mm(products[rows], keys.T, out=product))  # (rows, K + 1)
+            logits[:, -1] = positives[rows]
             if offsets is not None:
-                logits += offsets
+                logits[:, :-1] += offsets
             if ban is not None:
-                ban(logits, rows)
-            peak = torch.maximum(logits.amax(-1), positives[rows])
-            against = logits.sub_(peak[:, None]).exp_()  # (rows, K)
-            total = against.sum(-1) + (positives[rows] - peak).exp()
-            log_total = total.log() + peak
+                ban(logits[:, :-1], rows)
+            torch.softmax(logits, dim=-1, out=weights)
+            log_total = logits.amax(-1) - weights.amax(-1).log()  # by the largest, whose weight cannot vanish
             loss += (log_total - positives[rows]).sum()
-            grad_positives[rows] = (positives[rows] - log_total).exp() - 1
-            against = against.to(product_type)
-            grad_queries[rows] = (against @ keys) / total[:, None]
-            grad_negatives += against.T @ (queries[rows] / total[:, None]).to(product_type)
-        ctx.save_for_backward(grad_queries, grad_positives, grad_negatives)
+            grad_positives[rows] = weights[:, -1] - 1
+            product.copy_(weights)
+            grad_queries[rows] = (product @ keys).to(queries.dtype)
+            grad_keys += product.T @ products[rows]
+        ctx.save_for_backward(grad_queries, grad_positives, grad_keys[:-1])
         return loss
 
     @staticmethod

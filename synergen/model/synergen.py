@@ -121,7 +121,7 @@ class SynerGen(DotProductRecommender):
         self.queries: TextTable | None = None
         if data.query_vectors is not None:
             self.queries = text(data.query_vectors, data.query_texts)
-        self.fusion = Fusion(width, data.n_actions, config.embedding_dropout)
+        self.fusion = Fusion(width, data.n_actions, config.embedding_dropout, config.query_residual)
         self.rope = TimeRope(
             width // config.heads // 2,
             config.rope,
@@ -137,6 +137,8 @@ class SynerGen(DotProductRecommender):
         popularity = np.asarray(data.item_counts[1:], dtype=np.float64) + 1
         self.register_buffer("popularity", torch.from_numpy(popularity / popularity.sum()), persistent=False)
         self.apply(_initialise)
+        if config.query_residual and self.queries is not None and self.items.text is not None:
+            self.queries.project.load_state_dict(self.items.text.project.state_dict())
 
     popularity: Tensor  # (V,) float64, sums to 1
     _index: ItemIndex  # of `hard: mined`

@@ -4,10 +4,11 @@ Paper section 3.4 ("Modeling Time with RoPE"), after RoFormer (arXiv 2104.09864)
 """
 
 import math
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 POSITION_BASE = 10000.0  # RoFormer's
 
@@ -70,3 +71,39 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     first, second = x.chunk(2, dim=-1)  # (..., P)
     cos, sin = cos.to(x.dtype), sin.to(x.dtype)
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+
+
+def rotation_columns(rotation: Rotation, dtype: torch.dtype) -> Rotation:
+    """The rotation (B, N, P) of tokens that are columns, (P, 1, B, N): see `rotate_columns`."""
+    cos, sin = (part.to(dtype).permute(2, 0, 1)[:, None].contiguous() for part in rotation)
+    return Rotation(cos, sin)
+
+
+def rotate_columns(x: Tensor, rotation: Rotation) -> Tensor:
+    """Rotate pairs (k, k + P) of rows, the second dimension of `x` (H, 2P, R, B, N); tokens are its last three."""
+    rotated: Tensor = _RotateColumns.apply(x, *rotation)
+    return rotated
+
+
+class _RotateColumns(torch.autograd.Function):
+    """Half the passes that autograd would take; the gradient of a rotation is the rotation back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        return _turn(x, cos, sin, 1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        cos, sin = ctx.saved_tensors
+        return _turn(grad, cos, sin, -1), None, None
+
+
+def _turn(x: Tensor, cos: Tensor, sin: Tensor, direction: int) -> Tensor:
+    first, second = x.chunk(2, dim=1)
+    turned = torch.empty_like(x, memory_format=torch.contiguous_format)
+    out_first, out_second = turned.chunk(2, dim=1)
+    torch.mul(first, cos, out=out_first).addcmul_(second, sin, value=-direction)
+    torch.mul(second, cos, out=out_second).addcmul_(first, sin, value=direction)
+    return turned

@@ -15,6 +15,7 @@ from synergen.contract import Batch, Recommender
 from synergen.errors import UserError
 from synergen.files import digest
 from synergen.precision import autocast_dtype
+from synergen.settings import LATER
 from synergen.training.checkpoint import load_checkpoint, save_checkpoint
 
 
@@ -35,6 +36,8 @@ class TrainingConfig:
     validate_every: int = 1
     """Epochs between validations."""
     clip_norm: float = 5.0
+    decay: bool = field(default=False, metadata=LATER)
+    """Lower both rates evenly to 0 by the end of the last epoch: for budgets that are meant to be used up."""
     precision: str = "auto"
     """auto: bf16 autocast where the processor computes in it; fp32; bf16."""
 
@@ -87,7 +90,7 @@ def train(
 
     Args:
         batches: the batches of epoch 1, 2, …; must depend on nothing but the epoch.
-        steps: batches an epoch, for the progress display.
+        steps: batches an epoch, about: for the progress display and for decay.
         checkpoint: written after every epoch; if it is there, training goes on from it with the same result as without
             the interruption, since each epoch seeds its own random numbers.
 
@@ -108,6 +111,8 @@ def train(
         for step, batch in enumerate(batches(epoch), start=1):
             count = int(batch.targets.sum())
             batch = batch.to(device)
+            if config.decay:
+                _set_rates(optimiser, config, 1 - (epoch - 1 + min(1.0, (step - 1) / steps)) / config.max_epochs)
             optimiser.zero_grad(set_to_none=True)
             with torch.autocast(torch.device(device).type, dtype=dtype, enabled=dtype is not None):
                 terms = model.loss(batch)
@@ -178,9 +183,18 @@ def _culprit(model: Recommender, terms: dict[str, Tensor], loss: float) -> str:
 
 
 def _optimiser(model: Recommender, config: TrainingConfig) -> torch.optim.Optimizer:
-    rates = {"dense": config.learning_rate, "sparse": config.sparse_learning_rate}
-    groups = [{"params": p, "lr": rates[name]} for name, p in model.parameter_groups().items() if p]
+    rates = _rates(config)
+    groups = [{"params": p, "lr": rates[name], "name": name} for name, p in model.parameter_groups().items() if p]
     return torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True)
+
+
+def _rates(config: TrainingConfig) -> dict[str, float]:
+    return {"dense": config.learning_rate, "sparse": config.sparse_learning_rate}
+
+
+def _set_rates(optimiser: torch.optim.Optimizer, config: TrainingConfig, share: float) -> None:
+    for group in optimiser.param_groups:
+        group["lr"] = share * _rates(config)[group["name"]]
 
 
 def _resume(path: Path, model: Recommender, optimiser: torch.optim.Optimizer) -> tuple[Summary, dict[str, Any]]:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from synergen.model.time_rope import TimeRope, rotate
+from synergen.model.time_rope import Rotation, TimeRope, rotate, rotate_columns, rotation_columns
 
 DAY = 86_400
 LATE = 1_700_000_000
@@ -59,3 +59,17 @@ def test_products_depend_on_differences_only(mode: str) -> None:
 
     assert_close(product(40 * DAY + 17, 11), product(0, 0), atol=1e-5, rtol=1e-5)
     assert_close(rotate(query, *(part[:, :1] for part in rope(mode)(times, steps, times[:, :1]))).norm(), query.norm())
+
+
+def test_columns_rotate_as_rows_do_forward_and_gradient() -> None:
+    # Against `rotate`, tokens (B, H, R, N, 2P) there and (H, 2P, R, B, N) here.
+    g = torch.Generator().manual_seed(2)
+    rows = torch.randn(2, 3, 4, 5, 8, generator=g, dtype=torch.float64).requires_grad_()
+    angles = torch.randn(2, 5, 4, generator=g, dtype=torch.float64)
+    rotation = Rotation(angles.cos(), angles.sin())
+    expected = rotate(rows, *(part[:, None, None] for part in rotation))
+    columns = rotate_columns(rows.permute(1, 4, 2, 0, 3), rotation_columns(rotation, torch.float64))
+    found = columns.permute(3, 0, 2, 4, 1)
+    assert_close(found, expected)
+    weights = torch.randn(found.shape, generator=g, dtype=torch.float64)
+    assert_close(*(torch.autograd.grad((out * weights).sum(), rows)[0] for out in (found, expected)))

@@ -236,3 +236,24 @@ def test_progress_gives_an_upper_bound_of_the_time_left(tmp_path):
     assert [p.epoch for p in seen] == [1, 2, 3]
     assert all(p.seconds_left is not None and p.seconds_left >= 0 for p in seen)
     assert seen[-1].seconds_left < seen[0].seconds_left + 1
+
+
+def test_decay_lowers_both_rates_evenly_to_zero(tmp_path, monkeypatch):
+    # 2 epochs of 2 steps: what is left of each rate at its step is 4/4, 3/4, 2/4, 1/4
+    seen = []
+    step = torch.optim.AdamW.step
+
+    def spy(optimiser, *arguments, **named):
+        seen.append([group["lr"] for group in optimiser.param_groups])
+        return step(optimiser, *arguments, **named)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", spy)
+
+    def two_batches(epoch):
+        return [*one_batch(epoch), *one_batch(epoch)]
+
+    config = TrainingConfig(
+        learning_rate=0.4, sparse_learning_rate=0.8, max_epochs=2, patience=3, precision="fp32", decay=True
+    )
+    train(Slope(), config, two_batches, 2, closeness, seed=5, checkpoint=tmp_path / "c.pt")
+    assert seen == [pytest.approx([0.4 * left, 0.8 * left]) for left in (1, 0.75, 0.5, 0.25)]

@@ -19,9 +19,10 @@ LEAVES_OF_REQUEST = 4
 
 # Weights of the two laws, in log-odds; of the leaf, for each of the request's leaves.
 _POLICY_POPULARITY, _POLICY_VIEW, _POLICY_ATTRIBUTE, _POLICY_BRAND, _POLICY_NAME = 0.5, 0.45, 1.0, 1.2, 0.5
-_CLICK_TARGET, _CLICK_ATTRIBUTE, _CLICK_BRAND, _CLICK_QUALITY, _CLICK_PRICE = 1.5, 1.9, 1.9, 0.7, 0.5
+_CLICK_ATTRIBUTE, _CLICK_BRAND, _CLICK_QUALITY, _CLICK_PRICE = 2.6, 2.6, 1.0, 0.4
+_CLICK_TARGET = np.array([1.4, 0.7], np.float32)  # feed, search: who searches has said what it is that they look for
 _CLICK_LEAF = np.array([[2.2, 0.5, 0.5, 0.0], [1.5, 0.0, 0.0, 0.0]], np.float32)  # feed, search
-_CLICK_BASE = np.array([-4.5, -3.75], np.float32)
+_CLICK_BASE = np.array([-4.5, -4.3], np.float32)
 _BUY_BASE, _BUY_TARGET, _BUY_QUALITY, _BUY_PRICE = -2.4, 0.3, 0.8, 0.9
 _LAST_EXAMINED = 0.6
 
@@ -74,7 +75,7 @@ def attraction(state: RequestState, items: Items, at: np.ndarray) -> np.ndarray:
     return _sigmoid(
         _CLICK_BASE[search, None]
         + in_leaf
-        + _CLICK_TARGET * _dot(state.target, items.vector[at])
+        + _CLICK_TARGET[search, None] * _dot(state.target, items.vector[at])
         + _CLICK_ATTRIBUTE * _has(items, at, state.wanted_attribute)
         + _CLICK_BRAND * (items.brand[at] == state.brand[:, None])
         + _CLICK_QUALITY * items.quality[at]

@@ -9,7 +9,7 @@ from synergen.data.sessions.words import misspelt
 
 _SEARCHES, _VAGUE = 0.5, 0.08
 _NAME_FORMS = (0.42, 0.20, 0.28, 0.10)  # as titles say it, also as titles say it, as only queries do, misspelt
-_SAYS_ATTRIBUTE, _SAYS_IT_AS_TITLES, _SAYS_BRAND = 0.45, 0.6, 0.15
+_SAYS_ATTRIBUTE, _SAYS_IT_AS_TITLES, _SAYS_BRAND = 0.75, 0.6, 0.25
 _CHOICE_TEMPERATURE = 0.15  # of the attribute and brand that a query names, among those that suit the target
 _SEEN_WIDTH = D // 2  # the policy's view of a taste is blurred: it sees half of its dimensions, with noise
 _VIEW_NOISE = 0.7

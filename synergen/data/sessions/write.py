@@ -20,7 +20,7 @@ from synergen.errors import UserError
 from synergen.files import write_json
 from synergen.text.cache import cache_root
 
-VERSION = 2
+VERSION = 3
 """Of the simulator: raise it whenever the same users and seed give other data."""
 
 FEWEST_USERS, MOST_USERS = 100, 1_000_000
