@@ -5,12 +5,15 @@ import shlex
 from pathlib import Path
 
 import pytest
+from saved_toys import save_toy_model, toy_vectors
 
 from benchmarks import run
 from synergen import cli
+from synergen.data.dataset import load_dataset
 
 ROOT = Path(__file__).resolve().parents[1]
-BLOCKS = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
 COMMANDS = [shlex.split(line, comments=True) for block in BLOCKS for line in block.splitlines() if line.strip()]
 
 
@@ -30,6 +33,33 @@ def test_table_commands_parse(arguments):
 @pytest.mark.parametrize("arguments", starting("synergen"), ids=" ".join)
 def test_synergen_commands_parse(arguments):
     assert callable(cli.parser().parse_args(arguments).action)
+
+
+@pytest.fixture
+def trained(tmp_path_factory, monkeypatch) -> None:
+    """A folder out/ with a random model of ml-100k under the run id that the README writes; text vectors are made up."""
+    folder = tmp_path_factory.mktemp("reader")
+    save_toy_model(folder / "out" / "models" / "0123456789ab", load_dataset("ml-100k", search_share=0.5))
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("synergen.serving.encode_texts", toy_vectors)
+
+
+def test_a_trained_model_is_used_as_written(trained, capsys):
+    asking = [c for c in starting("synergen") if c[0] in ("recommend", "search", "rank", "explain")]
+    assert [command[0] for command in asking] == ["recommend", "search", "rank", "explain"]
+    for command in asking:
+        assert cli.main(command) == 0, capsys.readouterr().err
+    assert Path("attention.png").stat().st_size > 0
+    assert capsys.readouterr().out.count("the last 8 of 39 events") == 3  # user 196 has 39 ratings in MovieLens 100K
+
+
+def test_the_python_example_runs_as_written(trained, capsys):
+    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    exec(example, {})
+    printed = capsys.readouterr().out
+    for title in ("Toy Story", "Fargo", "Return of the Jedi"):  # films 1, 100 and 181 of MovieLens
+        assert title in printed
+    assert len(printed.splitlines()) >= 3 * 5 + 3  # three answers of five films, and one of three
 
 
 def test_make_targets_of_the_readme_exist():
