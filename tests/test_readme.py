@@ -37,7 +37,7 @@ def test_synergen_commands_parse(arguments):
 
 @pytest.fixture
 def trained(tmp_path_factory, monkeypatch) -> None:
-    """A folder out/ with a random model of ml-100k under the run id that the README writes; text vectors are made up."""
+    """A folder out/ with a random model of ml-100k under the run id of the README; text vectors are made up."""
     folder = tmp_path_factory.mktemp("reader")
     save_toy_model(folder / "out" / "models" / "0123456789ab", load_dataset("ml-100k", search_share=0.5))
     monkeypatch.chdir(folder)
