@@ -38,7 +38,8 @@ def add(commands: Any) -> None:
 def _data_list(options: argparse.Namespace, screen: Console) -> None:
     for source in BUILT_IN.values():
         screen.print(f"{source.name:<12} {source.about}")
-    screen.print(f"{'sessions':<12} {find_source('sessions').about}; sessions-N and sessions-Nk have N users")
+    about = find_source("sessions").about
+    screen.print(f"{'sessions':<12} {about}; sessions-N has N users, sessions-Nk N thousand", soft_wrap=True)
     screen.print(
         "DIR          a folder: interactions.parquet|csv with user, item, ts (Unix seconds) and optionally action, "
         "query, request; items.parquet|csv with item, title and optionally categories; impressions.parquet, where "

@@ -32,14 +32,18 @@ def context_attention(
     Returns:
         The heads' outputs (H, D / H, 1, B, N), and the keys and values (B, H, D / H, T + N).
     """
-    heads, _, _, batch, new = query.shape
-    keys, values = (_by_sequence(part).unflatten(0, (batch, heads)) for part in (key, value))
+    new = query.shape[-1]
+    keys, values = (part.permute(3, 0, 1, 2, 4).flatten(3) for part in (key, value))  # (B, H, D / H, N)
     if past is not None:
         keys, values = (torch.cat(parts, dim=-1) for parts in zip(past, (keys, values), strict=True))
-    # Causality alone keeps padding, which is on the right, from every valid token.
-    steps = keys.shape[-1]
-    hidden = query.new_full((steps, new), -math.inf).tril(new - steps - 1)  # key t of query n: t > n + T
-    logits = torch.baddbmm(hidden, keys.flatten(0, 1).mT, _by_sequence(query), alpha=_scale(query))  # (B·H, T + N, N)
+    flat_keys, queries = keys.flatten(0, 1).mT, _by_sequence(query)
+    if new == 1:  # it sees all keys, and serving waits for it
+        logits = flat_keys @ (queries * _scale(query))  # (B·H, T + 1, 1)
+    else:
+        # Causality alone keeps padding, which is on the right, from every valid token.
+        steps = keys.shape[-1]
+        hidden = query.new_full((steps, new), -math.inf).tril(new - steps - 1)  # key t of query n: t > n + T
+        logits = torch.baddbmm(hidden, flat_keys, queries, alpha=_scale(query))  # (B·H, T + N, N)
     mixed = values.flatten(0, 1) @ logits.softmax(1)  # (B·H, D / H, N)
     return _by_column(mixed, query.shape), keys, values
 
@@ -149,8 +153,9 @@ def _n_own(shape: torch.Size) -> int:
 
 
 def _by_sequence(columns: Tensor) -> Tensor:
-    """(H, D / H, R, B, E) as (B·H, D / H, R·E), contiguous."""
-    return columns.permute(3, 0, 1, 2, 4).flatten(0, 1).flatten(2)
+    """(H, D / H, R, B, E) as (B·H, D / H, R·E)."""
+    heads, width, tokens, batch, events = columns.shape
+    return columns.permute(3, 0, 1, 2, 4).reshape(batch * heads, width, tokens * events)
 
 
 def _by_column(sequences: Tensor, shape: torch.Size) -> Tensor:

@@ -86,7 +86,7 @@ class DecoderLayer(nn.Module):
 
     def _finish(self, x: Tensor, mixed: Tensor) -> Tensor:
         """The rest of the layer, from the heads' outputs to new tokens."""
-        columns = mixed.flatten(0, 1).flatten(1)  # (D, R·B·N)
+        columns = mixed.reshape(x.shape[-1], -1)  # (D, R·B·N)
         x = x + self.dropout(self.out(columns.T)).view(x.shape)
         return x + self.feed_forward(x)
 

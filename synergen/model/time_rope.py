@@ -81,6 +81,8 @@ def rotation_columns(rotation: Rotation, dtype: torch.dtype) -> Rotation:
 
 def rotate_columns(x: Tensor, rotation: Rotation) -> Tensor:
     """Rotate pairs (k, k + P) of rows, the second dimension of `x` (H, 2P, R, B, N); tokens are its last three."""
+    if not torch.is_grad_enabled():
+        return _turn(x, *rotation, 1)
     rotated: Tensor = _RotateColumns.apply(x, *rotation)
     return rotated
 
