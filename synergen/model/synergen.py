@@ -390,7 +390,8 @@ class SynerGen(DotProductRecommender):
             case "popular":
                 return by_popularity(targets, config.hard_negatives, self.popularity.cumsum(0))
             case "mined":
-                found = self._index.search(queries.detach().float().cpu().numpy(), config.hard_negatives)[1]
+                count = min(config.hard_negatives, self.n_items)
+                found = self._index.search(queries.detach().float().cpu().numpy(), count)[1]  # (N, count)
                 return torch.from_numpy(found).to(targets.device)
             case "query":
                 return same_query(targets, learnt.queries, config.hard_negatives, self.n_items)
