@@ -123,12 +123,18 @@ def _calibration_lines(rows: Sequence["Row"], runs: Sequence[Run]) -> Iterable[s
         def mean(state: str, value: str, name: str = name) -> float:
             return float(np.mean([calibration[name][state][value] for calibration in kept]))
 
-        floor = f" (of the true probabilities: {mean('floor', 'log_loss'):.4f})" if kept[0][name]["floor"] else ""
+        floor = away = ""
+        if kept[0][name]["floor"]:
+            floor = f" (of the true probabilities: {mean('floor', 'log_loss'):.4f})"
+            away = (
+                f"; against the true probabilities, expected calibration error {mean('raw', 'truth_ece'):.4f}, mean "
+                f"absolute error {mean('raw', 'truth_error'):.4f}"
+            )
         yield (
             f"Calibration of the ranking head's click probability, {name}, everything shown by test requests: expected "
             f"calibration error {mean('raw', 'ece'):.4f}, with the temperature of the validation part "
             f"{mean('after_temperature', 'ece'):.4f}; log loss {mean('raw', 'log_loss'):.4f}, "
-            f"{mean('after_temperature', 'log_loss'):.4f}{floor}."
+            f"{mean('after_temperature', 'log_loss'):.4f}{floor}{away}."
         )
 
 
