@@ -2,9 +2,11 @@
 
 import pytest
 import torch
-from toys import toy_tables
+from toys import toy_requests, toy_tables
 
 from synergen.data.dataset import Dataset, prepare
+from synergen.data.impressions import with_impressions
+from synergen.data.splits import TimeSplit
 from synergen.events import validate
 
 
@@ -26,6 +28,16 @@ def toy() -> Dataset:
     """30 users, about 140 items that occur, titles with shared words, half of the past events searches."""
     interactions, items = toy_tables()
     return prepare(validate(interactions, items, "toy", "toy"), search_share=0.5)
+
+
+@pytest.fixture
+def split() -> TimeSplit:
+    """Requests of 40 users with slates, clicks and purchases, split at a point of time."""
+    interactions, items, impressions = toy_requests(users=40)
+    raw = with_impressions(validate(interactions, items, "toy", "toy"), impressions, items, "toy")
+    found = prepare(raw, 0.0, "time").split
+    assert isinstance(found, TimeSplit)
+    return found
 
 
 @pytest.fixture

@@ -9,18 +9,9 @@ from synergen.data import slates
 from synergen.data.dataset import prepare
 from synergen.data.impressions import with_impressions
 from synergen.data.slates import STRONGER_SHARE, slate_batches, slate_questions, weekly_windows
-from synergen.data.splits import DAY, Part, TimeSplit
+from synergen.data.splits import DAY, Part
 from synergen.errors import UserError
 from synergen.events import validate
-
-
-@pytest.fixture
-def split() -> TimeSplit:
-    interactions, items, impressions = toy_requests(users=40)
-    raw = with_impressions(validate(interactions, items, "toy", "toy"), impressions, items, "toy")
-    found = prepare(raw, 0.0, "time").split
-    assert isinstance(found, TimeSplit)
-    return found
 
 
 def test_parts_are_the_last_days(split):

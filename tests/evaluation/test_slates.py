@@ -5,27 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from toys import toy_requests
 
 from synergen.contract import Task
-from synergen.data.dataset import prepare
-from synergen.data.impressions import with_impressions
 from synergen.data.slates import SlateQuestion
 from synergen.data.splits import Part, TimeSplit
 from synergen.errors import UserError
 from synergen.evaluation import slates
 from synergen.evaluation.audit import leak_shares
 from synergen.evaluation.slates import SlateRanks, catalogue_ranks, shown_items, slate_ranks
-from synergen.events import validate
-
-
-@pytest.fixture
-def split() -> TimeSplit:
-    interactions, items, impressions = toy_requests(users=40)
-    raw = with_impressions(validate(interactions, items, "toy", "toy"), impressions, items, "toy")
-    found = prepare(raw, 0.0, "time").split
-    assert isinstance(found, TimeSplit)
-    return found
 
 
 @dataclass(frozen=True)
