@@ -73,7 +73,7 @@ def reliability_plot(path: Path, curves: Mapping[str, Reliability], title: str, 
             axes.grid(color="#e6e6e6", linewidth=0.5)
             axes.set_axisbelow(True)
         figure.align_ylabels()
-        figure.legend(loc="outside lower center", ncols=2, frameon=False)
+        figure.legend(loc="outside lower center", ncols=1, frameon=False)
         write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=300))
         undated = {"CreationDate": None}
         write_atomically(path.with_suffix(".pdf"), lambda file: figure.savefig(file, format="pdf", metadata=undated))
