@@ -63,8 +63,8 @@ def parser() -> argparse.ArgumentParser:
         "--scale",
         default="smoke",
         metavar="NAME",
-        help="epoch budget and patience, the same for every model: smoke (default), cpu (until validation stops "
-        "improving) or paper (for GPUs); see benchmarks/specs/scales.yaml",
+        help="epoch budget and patience, the same for every model: smoke (default), sketch or short (a few epochs, for "
+        "many like rows), cpu (until validation stops improving) or paper (for GPUs); see benchmarks/specs/scales.yaml",
     )
     p.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds 0..N-1 of every run; default 1")
     p.add_argument(

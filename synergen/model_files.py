@@ -50,7 +50,7 @@ class SavedModel:
     item_ids: np.ndarray  # (V + 1,) as in the source; row 0 is padding
     titles: list[str]  # V + 1
     actions: list[str]  # A + 1
-    usual_action: int  # the most frequent one of the log
+    usual_action: int  # the most frequent one of the training events
     action_is_outcome: bool
     removes_seen: bool  # whether the run's protocol takes what a user touched before from the candidates
     temperature: Temperature  # of the ranking head's logits
@@ -102,7 +102,7 @@ def save_model(
         "run": asdict(spec),
         "catalogue": catalogue_hash(log.item_ids),
         "actions": log.action_names,
-        "usual_action": int(np.bincount(log.actions).argmax()),
+        "usual_action": int(np.bincount(log.actions[_trained(dataset)]).argmax()),
         "action_is_outcome": log.action_is_outcome,
         "removes_seen": isinstance(dataset.split, LeaveOneOut),
         "temperature": asdict(temperature),
@@ -125,6 +125,11 @@ def save_model(
         safetensors.numpy.save_file(halves, new / _TEXT)
 
     _write_folder(folder, write)
+
+
+def _trained(dataset: Dataset) -> np.ndarray:
+    """(N,) bool: the events of the log that train."""
+    return np.arange(dataset.log.n_events) < dataset.split.train_ends()[dataset.log.users]
 
 
 def load_model(folder: Path, build: Build | None = None) -> SavedModel:

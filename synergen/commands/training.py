@@ -37,7 +37,7 @@ def add(commands: Any) -> None:
         help="the table whose protocol holds; default: 2 for recommendation, 3 for search and joint; 4 asks about what "
         "requests showed",
     )
-    train.add_argument("--scale", default="smoke", help="epoch budget: smoke, cpu or paper")
+    train.add_argument("--scale", default="smoke", help="epoch budget: sketch, short, smoke, cpu or paper")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument(
         "--set",
