@@ -14,7 +14,7 @@ from synergen.contract import Recommender, Requests, Task
 from synergen.data.candidates import pools
 from synergen.data.dataset import Dataset
 from synergen.data.slates import SlateQuestion
-from synergen.data.splits import LeaveOneOut, Part, TimeSplit
+from synergen.data.splits import EventSplit, Part, PerTask, TimeSplit
 from synergen.evaluation.audit import PopularRanker, SeenRanker, leak_shares
 from synergen.evaluation.metrics import metrics
 from synergen.evaluation.ranking import Report, Scorer, full_ranks, inference, pool_ranks
@@ -24,7 +24,7 @@ from synergen.runs import Ranks, RunSpec
 
 _METRICS = ("R@1", "R@5", "R@10", "R@50", "R@200", "N@5", "N@10", "N@50", "N@200", "MRR")
 _METRICS_OF_SLATES = ("NDCG", "MRR", "R@1")
-_METRICS_OF_REQUESTS = ("NDCG", "MRR", "R@1", "R@10", "R@50", "R@300")  # among the whole catalogue
+_METRICS_OF_REQUESTS = ("NDCG", "MRR", "R@1", "R@10", "R@50", "R@300")  # among a pool or the whole catalogue
 
 
 class RankingHead(nn.Module):
@@ -57,7 +57,7 @@ def kept_metrics(view: View, ranks: Ranks) -> dict[str, float]:
     """The metrics that a record keeps of one set of ranks."""
     if not isinstance(ranks, SlateRanks):
         return means(ranks, _METRICS)
-    return means(ranks, _METRICS_OF_REQUESTS if view.candidates == "full" else _METRICS_OF_SLATES)
+    return means(ranks, _METRICS_OF_SLATES if view.candidates == "slate" else _METRICS_OF_REQUESTS)
 
 
 def validation_metric(protocol: Mapping[str, Any], task: Task) -> str:
@@ -75,23 +75,32 @@ class Evaluator(Protocol):
 def evaluator_for(dataset: Dataset, spec: RunSpec, device: str) -> "PoolEvaluator | SlateEvaluator":
     """The evaluator that a data set's split calls for."""
     history = spec.protocol["max_history"]
-    if isinstance(dataset.split, LeaveOneOut):
-        return PoolEvaluator(dataset, dataset.split, spec.protocol["negatives"], spec.seed, history, device)
-    return SlateEvaluator(dataset.split, history, device)
+    if isinstance(dataset.split, TimeSplit):
+        return SlateEvaluator(dataset.split, history, device)
+    return PoolEvaluator(dataset, dataset.split, spec.protocol["negatives"], spec.seed, history, device)
 
 
 class PoolEvaluator:
-    """One question a user, among a pool or the whole catalogue."""
+    """Questions about single events, among a pool or the whole catalogue."""
 
     def __init__(
-        self, dataset: Dataset, split: LeaveOneOut, negatives: int, seed: int, max_history: int, device: str
+        self, dataset: Dataset, split: EventSplit, negatives: int, seed: int, max_history: int, device: str
     ) -> None:
         self.log, self.split, self.negatives, self.seed = dataset.log, split, negatives, seed
         self.max_history, self.device = max_history, device
         self._pools: dict[tuple[Part, Task], np.ndarray] = {}
 
-    def ranks(self, subject: Scorer, part: Part, view: View, report: Report | None = None) -> np.ndarray:
-        """(U,) ranks, NaN where not asked."""
+    def ranks(self, subject: Scorer, part: Part, view: View, report: Report | None = None) -> Ranks:
+        """(U,) ranks, NaN where not asked; or those of all questions, where users are asked several."""
+        events = self.split.questions(part, view.task)  # (Q,)
+        users, found = self.log.users[events], self._ranks_of_questions(subject, part, view, report)
+        if (np.diff(users) == 0).any():
+            return SlateRanks(events, users, found)
+        by_user = np.full(self.log.n_users, np.nan)
+        by_user[users] = found
+        return by_user
+
+    def _ranks_of_questions(self, subject: Scorer, part: Part, view: View, report: Report | None) -> np.ndarray:
         scorer = head_of(subject, view.head)
         common: dict[str, Any] = {"max_history": self.max_history, "device": self.device, "report": report}
         if view.candidates == "full":
@@ -158,12 +167,12 @@ def audit(dataset: Dataset, evaluator: Evaluator, protocol: Mapping[str, Any]) -
         "was it seen before": SeenRanker(log.n_items),
         "most popular": PopularRanker(dataset.split.item_counts()),
     }
-    asked = {Task.RECOMMENDATION: "R@10"}
+    asked = dict.fromkeys(Task if isinstance(dataset.split, PerTask) else [Task.RECOMMENDATION], "R@10")
     if has_slates(protocol):
         asked = {task: validation_metric(protocol, task) for task in Task}
     shares = leak_shares(log, dataset.split)
     for task, metric in asked.items():
-        of = f"{metric} ({task}) of" if has_slates(protocol) else f"{metric} of"
+        of = f"{metric} ({task}) of" if len(asked) > 1 else f"{metric} of"
         for name, ranker in trivial.items():
             reached = means(evaluator.ranks(ranker, Part.TEST, View(task, candidates)), (metric,))[metric]
             shares[f"{of} the ranker '{name}' ({candidates})"] = reached

@@ -24,18 +24,19 @@ from benchmarks.evaluator import (
 )
 from benchmarks.references import REFERENCES, KnownTruth, Reference, knows_truth
 from benchmarks.views import View, has_slates, views
-from synergen.contract import Batch, Recommender, Task
+from synergen.contract import Batch, DataView, Recommender, Task
 from synergen.data.batches import training_batches, training_windows
-from synergen.data.dataset import Dataset, find_source, load_dataset, statistics
+from synergen.data.dataset import Dataset, Rules, load_dataset, prepare_source, source_hash, statistics
 from synergen.data.filters import Filter
 from synergen.data.slates import slate_batches, weekly_windows
+from synergen.data.sources import find_source
 from synergen.data.splits import Part, TimeSplit
 from synergen.errors import UserError
 from synergen.evaluation.calibration import Temperature
 from synergen.model_files import UNCALIBRATED, load_model, model_folder, save_model
 from synergen.runs import Ranks, Run, RunSpec, RunStore
 from synergen.settings import from_mapping
-from synergen.text import encode_texts
+from synergen.text import TextVectors, encode_catalogue
 from synergen.training.trainer import Summary, TrainingConfig, train
 
 Report = Callable[[str, dict[str, Any]], None]
@@ -48,22 +49,41 @@ def tasks_of_run(spec: RunSpec) -> list[Task]:
 
 
 @lru_cache(maxsize=2)
-def load(name_or_folder: str, search_share: float, rule: str, min_count: int, split: str) -> Dataset:
+def load(
+    name_or_folder: str, search_share: float, rule: str, min_count: int, split: str, max_users: int | None = None
+) -> Dataset:
     """The data set of a protocol, kept for the next run of this process."""
-    return load_dataset(name_or_folder, search_share=search_share, rule=Filter(rule), min_count=min_count, split=split)
+    return load_dataset(
+        name_or_folder,
+        search_share=search_share,
+        rule=Filter(rule),
+        min_count=min_count,
+        split=split,
+        max_users=max_users,
+    )
 
 
 def load_for(source: str, protocol: Mapping[str, Any]) -> Dataset:
     """The data set as `protocol` wants it."""
-    return load(source, *(protocol[key] for key in ("search_share", "filter", "min_count", "split")))
+    keys = ("search_share", "filter", "min_count", "split")
+    return load(source, *(protocol[key] for key in keys), protocol.get("max_users"))
 
 
-def text_vectors(
-    dataset: Dataset, encoder: str, progress: Callable[[int, int], None] | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+def prepare_for(source: str, protocol: Mapping[str, Any], report: Callable[[str, int, int], None]) -> None:
+    """Make the data set of a protocol, if it is not there."""
+    rules = Rules(
+        protocol["search_share"],
+        Filter(protocol["filter"]),
+        protocol["min_count"],
+        protocol.get("max_users"),
+        protocol["split"] == "time",
+    )
+    prepare_source(find_source(source), rules, report)
+
+
+def text_vectors(dataset: Dataset, encoder: str, progress: Callable[[int, int], None] | None = None) -> TextVectors:
     """(V + 1, width) of items and (Q + 1, width) of queries by a frozen encoder, from its cache where it has them."""
-    items = encode_texts(dataset.item_texts(), encoder, progress=progress)
-    return items, encode_texts(dataset.log.query_texts, encoder, progress=progress)
+    return encode_catalogue(dataset.item_texts(), dataset.log.query_texts, encoder, progress=progress)
 
 
 def execute(spec: RunSpec, source: str, store: RunStore, device: str, scale: str, report: Report) -> Run:
@@ -89,8 +109,8 @@ def _execute(spec: RunSpec, source: str, store: RunStore, device: str, scale: st
     dataset = load_for(source, spec.protocol)
     evaluator = evaluator_for(dataset, spec, device)
     known = KnownTruth.of(source, dataset.log) if has_slates(spec.protocol) and knows_truth(spec.dataset) else None
-    vectors = _vectors_for(spec, dataset, report)
-    subject = _reference(spec, known) or build(spec.model, dataset.view(*vectors), spec.settings).to(device)
+    text = _vectors_for(spec, dataset, report)
+    subject = _reference(spec, known) or build(spec.model, _view(dataset, text), spec.settings).to(device)
     learns = isinstance(subject, Recommender) and subject.learns
     summary = _train(subject, spec, dataset, evaluator, store, device, report) if learns else None
     ranks = {
@@ -107,9 +127,10 @@ def _execute(spec: RunSpec, source: str, store: RunStore, device: str, scale: st
         "scale": scale if learns else None,
         "metrics": _metrics_by_task(ranks),
         **({"calibration": calibration} if calibration else {}),
+        **({"text": _reduction(text)} if text and text.projection else {}),
         "data": {
             "hash": log.data_hash,
-            "source_hash": find_source(source).source_hash(),
+            "source_hash": source_hash(find_source(source)),
             "users": log.n_users,
             "items": log.n_items,
             "events": log.n_events,
@@ -124,7 +145,8 @@ def _execute(spec: RunSpec, source: str, store: RunStore, device: str, scale: st
     }
     if learns:
         temperature = Temperature(**calibration[BOTH]["temperature"]) if calibration else UNCALIBRATED
-        save_model(model_folder(store.folder, spec.id), subject, spec, dataset, vectors, temperature)
+        vectors, projection = ((text.items, text.queries), text.projection) if text else ((None, None), None)
+        save_model(model_folder(store.folder, spec.id), subject, spec, dataset, vectors, temperature, projection)
     run = Run(record, {(str(view.task), view.name): values for view, values in ranks.items()})
     store.save(run)
     store.drop_checkpoints(spec.id)
@@ -152,8 +174,8 @@ def retest(
 def _trained(spec: RunSpec, dataset: Dataset, store: RunStore) -> Recommender:
     """The model of a finished run; one that learns nothing is built anew."""
     if not model_class(spec.model).learns:
-        vectors = _vectors_for(spec, dataset, lambda stage, state: None)
-        return build(spec.model, dataset.view(*vectors), spec.settings)
+        text = _vectors_for(spec, dataset, lambda stage, state: None)
+        return build(spec.model, _view(dataset, text), spec.settings)
     folder = model_folder(store.folder, spec.id)
     if not folder.exists():
         raise UserError(f"{folder}: the model of run {spec.id} is not here; train it again (benchmarks/run.py --force)")
@@ -189,9 +211,19 @@ def _metrics_by_task(ranks: Mapping[View, Ranks]) -> dict[str, dict[str, dict[st
     return by_task
 
 
-def _vectors_for(spec: RunSpec, dataset: Dataset, report: Report) -> tuple[np.ndarray | None, np.ndarray | None]:
+def _reduction(text: TextVectors) -> dict[str, Any]:
+    """To how many dimensions text vectors were reduced, and the share of their variance that is left."""
+    assert text.projection is not None
+    return {"dimensions": text.items.shape[1], "explained_variance": text.projection.explained}
+
+
+def _view(dataset: Dataset, text: TextVectors | None) -> DataView:
+    return dataset.view(text.items, text.queries) if text else dataset.view(None, None)
+
+
+def _vectors_for(spec: RunSpec, dataset: Dataset, report: Report) -> TextVectors | None:
     if spec.model in REFERENCES or not model_class(spec.model).reads_text(spec.settings, frozenset(tasks_of_run(spec))):
-        return None, None
+        return None
     encoder = spec.protocol["encoder"]
     return text_vectors(dataset, encoder, lambda done, total: report("text", {"done": done, "total": total}))
 

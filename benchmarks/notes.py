@@ -1,5 +1,6 @@
 """What a reader must know to judge a table's numbers, a line each."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -61,8 +62,9 @@ def notes(table: "Table", runs: Sequence[Run], registry_tasks: Mapping[str, froz
 def _protocol_line(protocol: Mapping[str, Any], seeds: Sequence[int]) -> str:
     kept = "unfiltered" if protocol["filter"] == "none" else f"{protocol['filter']} filter of {protocol['min_count']}"
     line = (
-        f"Protocol: {protocol['split']} split ({kept}); histories of up to {protocol['max_history']} events; "
-        f"{_candidates(protocol)}; early stopping on validation {_validation(protocol['validation'])}, the test events "
+        f"Protocol: {protocol['split']} split ({kept}); {_held_out(protocol['split'])}"
+        f"histories of up to {protocol['max_history']} events; {_candidates(protocol)}; "
+        f"early stopping on validation {_validation(protocol['validation'])}, the test events "
         "read once, after it; rank = 1 + #better + ½·#ties"
     )
     line += f"; text by the frozen encoder {protocol['encoder']}"
@@ -72,12 +74,30 @@ def _protocol_line(protocol: Mapping[str, Any], seeds: Sequence[int]) -> str:
         return f"{line}."
     counts = " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))
     line += f"; seeds: {counts}; ± is the half-width of a 95 % interval"
-    together = ", the requests of a user taken together" if has_slates(protocol) else ""
+    several = has_slates(protocol) or protocol["split"].startswith("last-")
+    together = ", the requests of a user taken together" if several else ""
     users = f"over users (1.96 standard errors{together})"
     if seeds[-1] == 1:
         return f"{line} {users} and not over seeds, of which there is one."
     line += f" {users} and seeds (t interval), the root of the sum of their squares"
     return f"{line}; over users only where a row has one seed." if seeds[0] == 1 else f"{line}."
+
+
+def _held_out(split: str) -> str:
+    """What a split holds out, where neither its name nor the candidates' description says it."""
+    numbers = re.findall(r"[\d.]+", split)
+    match split.partition("-")[0]:
+        case "last":
+            return f"the last {numbers[0]} events of each user test, the {numbers[0]} before them validate; "
+        case "point":
+            gap = f" unless it falls into the first {numbers[1]} days" if len(numbers) > 1 else ""
+            return (
+                f"the last {numbers[0]} % of all events by time are the test period, as much before them is the "
+                f"validation period, what came earlier trains; each user's last event of a period is asked about{gap}; "
+            )
+        case "per":
+            return "the last feed event and the last search of each user test, the second last of each validate; "
+    return ""
 
 
 def _candidates(protocol: Mapping[str, Any]) -> str:

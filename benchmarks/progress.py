@@ -27,11 +27,29 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+class Pace:
+    """How fast counted work goes, since its count began."""
+
+    def __init__(self) -> None:
+        self._total, self._first, self._last = -1, 0, 0
+        self._since = 0.0
+
+    def per_second(self, done: int, total: int) -> float | None:
+        """From the first call of this count to this one; None where nothing is done since. Another total, or less done
+        than before, is another count."""
+        now = time.monotonic()
+        if total != self._total or done < self._last:
+            self._total, self._first, self._since = total, done, now
+        self._last = done
+        return (done - self._first) / (now - self._since) if done > self._first else None
+
+
 @dataclass
 class _State:
     label: str
     stage: str = "waiting"
     detail: str = ""
+    pace: Pace = field(default_factory=Pace)
     printed: float = 0.0
     started: float | None = None
 
@@ -62,7 +80,7 @@ class Display:
         now = time.monotonic()
         state.started = state.started or now
         changed = event.stage != state.stage
-        state.stage, state.detail = event.stage, describe(event.stage, event.state)
+        state.stage, state.detail = event.stage, describe(event.stage, event.state, state.pace)
         if self._live is None and (changed or now - state.printed >= _LINE_EVERY):
             state.printed = now
             self.console.print(
@@ -81,11 +99,16 @@ class Display:
         return grid
 
 
-def describe(stage: str, state: dict[str, Any]) -> str:
-    """One line on where a run stands."""
+def describe(stage: str, state: dict[str, Any], pace: Pace) -> str:
+    """One line on where a run stands; `pace` is that of the run, kept from line to line."""
     match stage:
         case "text":
-            return f"{state['done']} of {state['total']} texts encoded"
+            line = f"{state['done']} of {state['total']} texts encoded"
+            rate = pace.per_second(state["done"], state["total"])
+            if rate is None:
+                return line
+            left = duration((state["total"] - state["done"]) / rate)
+            return f"{line}, {rate:.0f} a second, {left} left at most"  # the longest texts come first
         case "training":
             best = "" if state["best"] is None else f", validation {state['metric']:.4f} (best {state['best']:.4f})"
             left = duration(state["seconds_left"])

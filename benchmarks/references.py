@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from synergen.data.dataset import find_source
 from synergen.data.sessions import Truth
 from synergen.data.slates import SlateQuestion
+from synergen.data.sources import find_source
 from synergen.errors import UserError
 from synergen.events import EventLog, Impressions
 

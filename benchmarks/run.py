@@ -13,6 +13,7 @@ import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -23,14 +24,17 @@ if __package__ in (None, ""):  # python benchmarks/run.py, without installation
 from benchmarks.calibrate import plot_calibration
 from benchmarks.display import console_table
 from benchmarks.execute import Job, run_all
+from benchmarks.job import prepare_for
 from benchmarks.plan import plan, registry_tasks, scales
 from benchmarks.progress import Display, duration, label
 from benchmarks.tables import Spec, Table, build, load_spec, to_json, write
 from benchmarks.views import RANKING, has_slates
-from synergen.console import exit_status
-from synergen.data.dataset import find_source
+from synergen.console import bars, exit_status
+from synergen.data.dataset import source_hash, split_for
+from synergen.data.sources import find_source
 from synergen.errors import UserError
 from synergen.runs import Run, RunSpec, RunStore, refuse_other_data
+from synergen.text import Encoder
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 
@@ -71,8 +75,15 @@ def parser() -> argparse.ArgumentParser:
         "--encoder",
         metavar="NAME",
         help="frozen text encoder of the models that read text: minilm (default; inside a package), or the name or "
-        "folder of a Hugging Face model",
+        """folder of a Hugging Face model, with options as JSON if any: 'NAME {"pooling": "cls", "dimensions": 128}'""",
     )
+    p.add_argument(
+        "--split",
+        metavar="NAME",
+        help="otherwise than the table: leave-one-out, last-N, point-P or point-P+Gd (the last P percent by time, "
+        "after a gap of G days)",
+    )
+    p.add_argument("--max-users", type=int, metavar="N", help="a sample of users that keeps min_count of everything")
     p.add_argument("--models", metavar="A,B", help="run only these rows; the others show what has been run before")
     p.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="results folder; default results/")
     p.add_argument("--workers", type=int, metavar="N", help="runs side by side; default one a core, one on a GPU")
@@ -104,9 +115,9 @@ def _table(options: argparse.Namespace, screen: Console) -> None:
     spec = load_spec(options.table)
     options.dataset = options.dataset or spec.dataset
     name, store = dataset_name(options.dataset), RunStore(options.out)
-    spec = spec.fitting(has_impressions(options.dataset, name, store))
-    if options.encoder and spec.protocol:
-        spec = replace(spec, protocol={**spec.protocol, "encoder": options.encoder})
+    spec = spec.fitting(has_impressions(options.dataset, name, store) and options.split in (None, "time"))
+    if spec.protocol:
+        spec = replace(spec, protocol={**spec.protocol, **_asked_of_protocol(options, spec)})
     if options.seeds < 1:
         raise UserError("--seeds must be 1 or more")
     only = options.models.split(",") if options.models else None
@@ -126,8 +137,9 @@ def _table(options: argparse.Namespace, screen: Console) -> None:
         return
     failed: dict[str, str] = {}
     if todo:
-        find_source(options.dataset).files()  # simulated here, and not by every run
         store.check_writable()
+        with bars(screen) as report:
+            prepare_for(options.dataset, spec.protocol, report)  # here, and not by every run
         failed = _train(options, screen, todo, forecast, device)
         finished |= {run_id: store.load(run_id) for run_id in todo}
     runs = {m: [r for run in specs if (r := finished[run.id]) is not None] for m, specs in shown.items()}
@@ -155,6 +167,18 @@ def write_plots(table: Table, runs: dict[str, list[Run]], stem: Path) -> list[Pa
     return plot_calibration(run, stem.with_name(f"{stem.name}.calibration.png"), title)
 
 
+def _asked_of_protocol(options: argparse.Namespace, spec: Spec) -> dict[str, Any]:
+    """What the command line sets otherwise than the table does."""
+    encoder = Encoder.parse(options.encoder).identity if options.encoder else None
+    asked = {"encoder": encoder, "split": options.split, "max_users": options.max_users}
+    chosen = {key: value for key, value in asked.items() if value is not None}
+    try:
+        source = find_source(options.dataset)
+    except UserError:  # of records, perhaps, whose data are not here
+        return chosen
+    return chosen | {"split": split_for(source, chosen.get("split", spec.protocol["split"]))}
+
+
 def dataset_name(name_or_folder: str) -> str:
     """The name that runs and tables carry: a folder's own name, `sessions-10k` for `sessions`."""
     try:
@@ -169,20 +193,20 @@ def has_impressions(dataset: str, name: str, store: RunStore) -> bool:
         source = find_source(dataset)
     except UserError:
         return any(r["dataset"] == name and has_slates(r["protocol"]) for r in store.records())
-    return source.simulator is not None or any(file.stem == "impressions" for file in source.files())
+    return source.has_impressions
 
 
 def _refuse_other_data(dataset: str, name: str, finished: dict[str, Run | None]) -> None:
     """Records speak of the files they were made from; where those are at hand, they must be the same."""
     records = [run.record for run in finished.values() if run is not None]
     try:
-        source_hash = find_source(dataset).source_hash()
+        found = source_hash(find_source(dataset))
     except UserError:
         if records:
             return  # a table from records alone
         raise
     for record in records:
-        refuse_other_data(record, source_hash, name)
+        refuse_other_data(record, found, name)
 
 
 def _announce(

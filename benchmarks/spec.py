@@ -24,8 +24,8 @@ _PROTOCOL = (
     "validation",
     "search_share",
 )
-_OPTIONAL = ("heads",)
-"""Protocol keys that a table may leave out: then a model is read from its retrieval head alone."""
+_OPTIONAL = ("heads", "max_users")
+"""Protocol keys that a table may leave out: a model is then read from its retrieval head alone, and all users stay."""
 _GROUPS = ("collaborative", "semantic", "ours", "reference")
 
 Printed = float | str

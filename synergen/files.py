@@ -3,12 +3,69 @@
 import hashlib
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+from filelock import FileLock
+
 from synergen.errors import UserError
+
+
+def cache_root() -> Path:
+    """`$SYNERGEN_CACHE`, or `~/.cache/synergen`."""
+    return Path(os.environ.get("SYNERGEN_CACHE") or Path.home() / ".cache" / "synergen").expanduser()
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock beside `path`, a file or folder of the cache, against other processes; whoever comes later waits.
+
+    What a writer that was killed left beside `path` is removed.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path.with_name(f"{path.name}.lock")).acquire()
+    except OSError as error:
+        raise UserError(
+            f"cannot write the cache {path.parent}: {error.strerror or error}; "
+            "set SYNERGEN_CACHE to a folder that you can write to"
+        ) from error
+    with lock:
+        for left_behind in path.parent.glob(f".{path.name}.*.tmp"):
+            shutil.rmtree(left_behind) if left_behind.is_dir() else left_behind.unlink(missing_ok=True)
+        yield
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside `folder` that takes its name, and its place, in the end, or is removed.
+
+    Raises:
+        UserError: it cannot be written or the disk is full; nothing is left behind.
+    """
+    partial: Path | None = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".tmp"))
+        yield partial
+        os.chmod(partial, 0o755)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(partial, folder)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {folder}: {error.strerror or error}; free some space or choose a writable folder"
+        ) from error
+    finally:
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -30,7 +87,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         os.replace(temporary, path)
     except OSError as error:
         raise UserError(
-            f"cannot write {path}: {error.strerror or error}; free some space or choose a writable folder with --out"
+            f"cannot write {path}: {error.strerror or error}; free some space or choose a writable folder"
         ) from error
     finally:
         if temporary is not None:
@@ -51,6 +108,18 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def write_table(path: Path, table: pl.DataFrame) -> None:
+    """Write a parquet file into a `whole_folder`.
+
+    Raises:
+        OSError: it cannot be written, which polars itself reports as a computation that failed.
+    """
+    try:
+        table.write_parquet(path, compression="lz4")
+    except pl.exceptions.PolarsError as error:
+        raise OSError(str(error)) from error
+
+
 def canonical_json(value: Any) -> str:
     """The one JSON text of a value: what run ids are hashes of."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
@@ -67,5 +136,12 @@ def digest(*parts: bytes | str) -> str:
 
 
 def digest_files(paths: Iterable[Path]) -> str:
-    """SHA-256 over the names and bytes of files."""
-    return digest(*(part for path in sorted(paths) for part in (path.name, path.read_bytes())))
+    """SHA-256 over the names and bytes of files: that of `digest` with name and bytes in turn."""
+    sha = hashlib.sha256()
+    for path in sorted(paths):
+        name = path.name.encode()
+        sha.update(len(name).to_bytes(8, "little") + name + path.stat().st_size.to_bytes(8, "little"))
+        with open(path, "rb") as file:
+            while piece := file.read(1 << 20):
+                sha.update(piece)
+    return sha.hexdigest()

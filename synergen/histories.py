@@ -10,7 +10,7 @@ import torch
 
 from synergen.contract import Histories
 from synergen.errors import UserError, unknown_name
-from synergen.events import Columns, whole_seconds
+from synergen.raw import Columns, whole_seconds
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def _rows(table: pd.DataFrame) -> list[Event]:
     for column in (Columns.ITEM, Columns.TIME):
         if column not in table.columns:
             raise UserError(f"the history has no column '{column}'; it needs item and ts and may have action, query")
-    times = whole_seconds(table[Columns.TIME].reset_index(drop=True), "the history")
+    times = whole_seconds(table[Columns.TIME], "the history")
     columns = [table[c] if c in table.columns else [None] * len(table) for c in (Columns.ACTION, Columns.QUERY)]
     return [
         Event(item, int(time), *(None if pd.isna(value) else str(value) for value in rest))

@@ -1,7 +1,7 @@
 """A trained model on disk, with all that answering takes: no data set is needed any more.
 
 One folder a run, written whole or not at all: `config.json` (the run's specification, actions, protocol), the weights,
-the catalogue, the texts of the training queries, and the frozen text vectors of both.
+the catalogue, the texts of the training queries, the frozen text vectors of both, and what reduced these, if anything.
 """
 
 import json
@@ -20,12 +20,13 @@ from safetensors import SafetensorError
 
 from synergen.contract import DataView, Recommender
 from synergen.data.dataset import Dataset
-from synergen.data.splits import LeaveOneOut
+from synergen.data.splits import EventSplit
 from synergen.errors import UserError
 from synergen.evaluation.calibration import Temperature
 from synergen.files import digest, write_json
 from synergen.model.synergen import SynerGen
 from synergen.runs import RunSpec
+from synergen.text import Projection
 
 FORMAT = "synergen model 1"
 """What `config.json` begins with; another number is another layout."""
@@ -54,6 +55,7 @@ class SavedModel:
     action_is_outcome: bool
     removes_seen: bool  # whether the run's protocol takes what a user touched before from the candidates
     temperature: Temperature  # of the ranking head's logits
+    projection: Projection | None  # what reduced the text vectors
     folder: Path
 
     def refuse_other_items(self, item_ids: Iterable[Any], source: str) -> None:
@@ -83,12 +85,14 @@ def save_model(
     dataset: Dataset,
     vectors: tuple[np.ndarray | None, np.ndarray | None],
     temperature: Temperature = UNCALIBRATED,
+    projection: Projection | None = None,
 ) -> None:
     """Write a trained model to `folder`, in place of what is there.
 
     Args:
         vectors: of items (V + 1, text width) and queries (Q + 1, text width), as the model was built with them.
         temperature: what makes probabilities of the ranking head's logits, fitted on validation data.
+        projection: what reduced the text vectors, and will reduce those of new texts.
 
     Raises:
         UserError: text vectors that are not finite, or a folder that cannot be written.
@@ -104,7 +108,7 @@ def save_model(
         "actions": log.action_names,
         "usual_action": int(np.bincount(log.actions[_trained(dataset)]).argmax()),
         "action_is_outcome": log.action_is_outcome,
-        "removes_seen": isinstance(dataset.split, LeaveOneOut),
+        "removes_seen": isinstance(dataset.split, EventSplit),
         "temperature": asdict(temperature),
     }
     catalogue = pd.DataFrame(
@@ -122,7 +126,7 @@ def save_model(
         catalogue.to_parquet(new / _CATALOGUE, index=False)
         pd.DataFrame({"text": view.query_texts[1:]}, dtype=object).to_parquet(new / _QUERIES, index=False)
         halves = {name: np.ascontiguousarray(rows, np.float16) for name, rows in text.items()}
-        safetensors.numpy.save_file(halves, new / _TEXT)
+        safetensors.numpy.save_file(halves | (projection.tensors() if projection else {}), new / _TEXT)
 
     _write_folder(folder, write)
 
@@ -156,8 +160,9 @@ def load_model(folder: Path, build: Build | None = None) -> SavedModel:
         )
     queries = _read(folder / _QUERIES, pd.read_parquet)
     text = _read(folder / _TEXT, safetensors.numpy.load_file)
-    for name, rows in text.items():
-        refuse_not_finite(rows, f"{folder / _TEXT}, {name}")
+    for name in ("items", "queries"):
+        if name in text:
+            refuse_not_finite(text[name], f"{folder / _TEXT}, {name}")
     view = DataView(
         n_items=len(catalogue),
         n_queries=len(queries),
@@ -181,6 +186,7 @@ def load_model(folder: Path, build: Build | None = None) -> SavedModel:
         action_is_outcome=config["action_is_outcome"],
         removes_seen=config["removes_seen"],
         temperature=Temperature(**config["temperature"]),
+        projection=Projection.of(text),
         folder=folder,
     )
 

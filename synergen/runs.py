@@ -24,7 +24,8 @@ RECORD_VERSION = 1
 """Raised when older records must not be reused."""
 
 Ranks = np.ndarray | SlateRanks
-"""(U,) of users who were asked one question each, NaN for who was not; or of the items chosen in requests."""
+"""(U,) of users who were asked one question each, NaN for who was not; or of the items chosen in requests, or asked
+about by several questions a user."""
 
 _log = logging.getLogger(__name__)
 

@@ -15,12 +15,12 @@ from synergen.answers import Answer, RankedItem
 from synergen.contract import Requests, Task
 from synergen.data.dataset import item_text
 from synergen.errors import UserError
-from synergen.events import Columns, item_table, refuse_rows
 from synergen.histories import Numbering, Past, as_tensors, padded, seconds
 from synergen.index import ItemIndex, Kind, build_index, load_index
 from synergen.model.synergen import Encoded, SynerGen
 from synergen.model_files import SavedModel, refuse_not_finite
-from synergen.text import encode_texts
+from synergen.raw import Columns, catalogue, listed, refuse_rows
+from synergen.text import TextKind, encode_texts
 
 Time = int | datetime
 
@@ -153,12 +153,19 @@ class ServedModel:
         refuse_rows(ids.duplicated(), "its item is named twice", "keep one row an item", source)
         known = ids.map(self.numbering.item).notna()
         refuse_rows(known, "its item is in the catalogue already", "remove these rows", source)
-        table = item_table(pd.Index(ids), items, source).loc[ids]
-        texts = [item_text(*row) for row in zip(table[Columns.TITLE], table[Columns.CATEGORIES], strict=True)]
-        blank = pd.Series([not text.strip() for text in texts])
-        refuse_rows(blank, "its item has no text, by which alone it could be known", "give it a title", source)
+        table = catalogue(items, source)
+        texts = [
+            item_text(title, paths)
+            for title, paths in zip(table[Columns.TITLE], listed(table[Columns.CATEGORIES]), strict=True)
+        ]
+        refuse_rows(
+            [not text.strip() for text in texts],
+            "its item has no text, by which alone it could be known",
+            "give it a title",
+            source,
+        )
 
-        self._text_vectors = np.concatenate([self._text_vectors, self._encode_texts(texts)])
+        self._text_vectors = np.concatenate([self._text_vectors, self._encode_texts(texts, "item")])
         self._texts = [*self._texts, *texts]
         self.ids += list(ids)
         self.titles += list(table[Columns.TITLE])
@@ -196,16 +203,17 @@ class ServedModel:
         rows = np.array([self._known_queries.get(text, -1) for text in texts])
         vectors = self.saved.view.query_vectors[rows]
         if (rows < 0).any():
-            vectors[rows < 0] = self._encode_texts([text for text, row in zip(texts, rows, strict=True) if row < 0])
+            new = [text for text, row in zip(texts, rows, strict=True) if row < 0]
+            vectors[rows < 0] = self._encode_texts(new, "query")
         self.model.queries.hold(vectors, texts)
         number = {text: i for i, text in enumerate(texts)}
         return [number[text] for text in wanted]
 
-    def _encode_texts(self, texts: list[str]) -> np.ndarray:
-        """(N, text width) float16, by the frozen encoder of the run."""
-        vectors = encode_texts(texts, self.saved.spec.protocol["encoder"], device=self.device)
+    def _encode_texts(self, texts: list[str], kind: TextKind) -> np.ndarray:
+        """(N, text width) float16, by the frozen encoder of the run and what reduced its vectors."""
+        vectors = encode_texts(texts, self.saved.spec.protocol["encoder"], kind, device=self.device)
         refuse_not_finite(vectors, "text vectors")
-        return vectors
+        return vectors if self.saved.projection is None else self.saved.projection(vectors)
 
     def _candidates(self, items: Sequence[Any]) -> list[int]:
         """The numbers of items, at least one, all of them known and none named twice."""

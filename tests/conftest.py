@@ -7,7 +7,7 @@ from toys import toy_requests, toy_tables
 from synergen.data.dataset import Dataset, prepare
 from synergen.data.impressions import with_impressions
 from synergen.data.splits import TimeSplit
-from synergen.events import validate
+from synergen.raw import validate
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +34,7 @@ def toy() -> Dataset:
 def split() -> TimeSplit:
     """Requests of 40 users with slates, clicks and purchases, split at a point of time."""
     interactions, items, impressions = toy_requests(users=40)
-    raw = with_impressions(validate(interactions, items, "toy", "toy"), impressions, items, "toy")
+    raw = with_impressions(validate(interactions, items, "toy", "toy"), impressions, "toy")
     found = prepare(raw, 0.0, "time").split
     assert isinstance(found, TimeSplit)
     return found

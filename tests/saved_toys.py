@@ -9,9 +9,9 @@ from toys import toy_requests, toy_tables
 from synergen.data.dataset import Dataset, prepare
 from synergen.data.impressions import with_impressions
 from synergen.evaluation.calibration import Temperature
-from synergen.events import validate
 from synergen.model.synergen import SynerGen
 from synergen.model_files import save_model
+from synergen.raw import validate
 from synergen.runs import RunSpec
 
 TEXT_WIDTH = 12
@@ -32,7 +32,7 @@ def toy_dataset() -> Dataset:
 def toy_slates() -> Dataset:
     """With impressions, clicks and purchases."""
     interactions, items, impressions = toy_requests()
-    raw = with_impressions(validate(interactions, items, "toy", "toy"), impressions, items, "toy")
+    raw = with_impressions(validate(interactions, items, "toy", "toy"), impressions, "toy")
     return prepare(raw, 0.0, "time")
 
 

@@ -87,7 +87,7 @@ def test_what_a_killed_writer_left_is_swept_away_and_nothing_else(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_refused_with_the_remedy(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="--out"):
+    with pytest.raises(UserError, match="choose a writable folder"):
         RunStore(tmp_path / "file").check_writable()
 
 

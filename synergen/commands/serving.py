@@ -16,10 +16,10 @@ from rich.table import Table as Grid
 from synergen.answers import Answer
 from synergen.commands.common import DATASET, add_results_folder, command
 from synergen.errors import UserError
-from synergen.events import Columns, whole_seconds
 from synergen.explain import attention, plot
 from synergen.histories import seconds
 from synergen.index import Kind
+from synergen.raw import Columns, whole_seconds
 from synergen.recommender import Recommender, Session
 from synergen.serving import Asked
 

@@ -67,9 +67,12 @@ def add(commands: Any) -> None:
 def _train(options: argparse.Namespace, screen: Console) -> None:
     from benchmarks.job import execute
     from benchmarks.plan import make_run
-    from benchmarks.progress import describe
+    from benchmarks.progress import Pace, describe
     from benchmarks.run import dataset_name, has_impressions
     from benchmarks.tables import load_spec
+    from synergen.data.dataset import split_for
+    from synergen.data.sources import find_source
+    from synergen.text import Encoder
 
     changes: dict[str, dict[str, Any]] = {"settings": {}, "training": {}, "protocol": {}}
     for change in options.set:
@@ -77,27 +80,31 @@ def _train(options: argparse.Namespace, screen: Console) -> None:
         section, _, key = path.partition(".")
         if section not in changes or not key or not equals:
             raise UserError(f"--set {change}: write settings.KEY=VALUE, training.KEY=VALUE or protocol.KEY=VALUE")
-        changes[section][key] = yaml.safe_load(value)
+        is_encoder = (section, key) == ("protocol", "encoder")
+        changes[section][key] = Encoder.parse(value).identity if is_encoder else yaml.safe_load(value)
     name = dataset_name(options.dataset)
     table = load_spec(options.table or (2 if options.task == "recommendation" else 3))
     protocol = table.fitting(has_impressions(options.dataset, name, RunStore(options.out))).protocol
     for key in changes["protocol"]:
         if key not in protocol:
             raise UserError(f"--set protocol.{key}: known keys are {', '.join(protocol)}")
+    protocol = {**protocol, **changes["protocol"]}
+    protocol["split"] = split_for(find_source(options.dataset), protocol["split"])
     spec = make_run(
         options.model,
         options.task,
         changes["settings"],
-        {**protocol, **changes["protocol"]},
+        protocol,
         name,
         options.scale,
         options.seed,
         changes["training"],
     )
+    pace = Pace()
     with screen.status("starting") as status:
 
         def report(stage: str, state: dict[str, Any]) -> None:
-            status.update(f"{stage} {describe(stage, state)}")
+            status.update(f"{stage} {describe(stage, state, pace)}")
 
         run = execute(spec, options.dataset, RunStore(options.out), options.device, options.scale, report)
     _print_metrics(run.record["metrics"], spec.id, options.json, screen)

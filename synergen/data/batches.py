@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from synergen.contract import Batch, Histories, Requests, Task
-from synergen.data.splits import LeaveOneOut, Part
+from synergen.data.splits import EventSplit, Part
 from synergen.events import EventLog
 
 _SORT_SPAN = 32
@@ -19,12 +19,14 @@ def tensor(values: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(values.astype(np.int64, copy=False))
 
 
-def gather(log: EventLog, starts: np.ndarray, stops: np.ndarray) -> Histories:
-    """The events starts[b]:stops[b] of the log as rows padded to the longest."""
-    lengths = stops - starts
+def gather(log: EventLog, starts: np.ndarray, stops: np.ndarray, left_out: np.ndarray | None = None) -> Histories:
+    """The events starts[b]:stops[b] of the log, without the event left_out[b], as rows padded to the longest."""
+    hole = stops if left_out is None else np.where(left_out < starts, stops, left_out)
+    lengths = stops - starts - (hole < stops)
     steps = np.arange(max(1, int(lengths.max(initial=0))))
     valid = steps < lengths[:, None]  # (B, T)
-    at = np.where(valid, starts[:, None] + steps, 0)
+    at = starts[:, None] + steps
+    at = np.where(valid, at + (at >= hole[:, None]), 0)
 
     def padded(values: np.ndarray) -> torch.Tensor:
         return tensor(np.where(valid, values[at], 0))
@@ -52,14 +54,14 @@ class Windows:
         return self.stops - self.first_targets
 
 
-def training_windows(split: LeaveOneOut, max_history: int) -> Windows:
+def training_windows(split: EventSplit, max_history: int) -> Windows:
     """Cut each user's training events into windows of max_history + 1, so that the last target of a full window has a
     full history. Windows of one user overlap by half: every event is a target once, and in all but a user's first
     window it has at least half of max_history before it."""
     begin, end = split.log.offsets[:-1], split.train_ends()
     size, stride = max_history + 1, max(1, max_history // 2)
     beyond = np.maximum(0, end - begin - size)
-    counts = 1 + -(-beyond // stride)  # windows of each user
+    counts = np.where(end > begin, 1 + -(-beyond // stride), 0)  # windows of each user
     user = np.repeat(np.arange(len(begin)), counts)
     nth = np.arange(len(user)) - np.repeat(np.cumsum(counts) - counts, counts)
     stops = end[user] - (counts[user] - 1 - nth) * stride
@@ -98,37 +100,31 @@ def training_batches(log: EventLog, windows: Windows, batch_size: int, rng: np.r
 
 @dataclass(frozen=True)
 class Question:
-    """Requests of some users and what the protocol knows about them."""
+    """Requests of some events that are asked about, and what the protocol knows about them."""
 
+    numbers: np.ndarray  # (B,) places among the split's questions
+    events: np.ndarray  # (B,) positions in the log
     users: np.ndarray  # (B,)
     requests: Requests
     targets: torch.Tensor  # (B,) int64: the item that the user went on to choose
 
 
-def asked_users(log: EventLog, split: LeaveOneOut, part: Part, task: Task) -> np.ndarray:
-    """(≤U,) users that the task is asked for: all in recommendation, in search those whose target has a query."""
-    users = np.arange(log.n_users)
-    return users if task is Task.RECOMMENDATION else users[log.queries[split.targets(part)] > 0]
-
-
 def questions(
-    log: EventLog, split: LeaveOneOut, part: Part, task: Task, max_history: int, batch_size: int
+    log: EventLog, split: EventSplit, part: Part, task: Task, max_history: int, batch_size: int
 ) -> Iterator[Question]:
-    """Every request of a part and task, in batches of like history length."""
-    targets = split.targets(part)
-    users = asked_users(log, split, part, task)
-    lengths = np.minimum(targets - log.offsets[:-1], max_history)[users]
-    users = users[np.argsort(lengths, kind="stable")]
-    for at in range(0, len(users), batch_size):
-        chosen = users[at : at + batch_size]
-        events = targets[chosen]
-        starts = np.maximum(log.offsets[chosen], events - max_history)
-        wanted = np.zeros(len(chosen)) if log.action_is_outcome else log.actions[events]
-        queries = log.queries[events] if task is Task.SEARCH else np.zeros(len(chosen))
-        requests = Requests(
-            task, gather(log, starts, events), tensor(log.times[events]), tensor(queries), tensor(wanted)
-        )
-        yield Question(chosen, requests, tensor(log.items[events]))
+    """Every question of a part and task, in batches of like history length."""
+    asked = split.questions(part, task)  # (Q,)
+    left_out = split.left_out(asked)
+    lengths = np.minimum(asked - log.offsets[log.users[asked]], max_history)
+    order = np.argsort(lengths, kind="stable")
+    for at in range(0, len(order), batch_size):
+        numbers = order[at : at + batch_size]
+        events = asked[numbers]
+        wanted = np.zeros(len(events)) if log.action_is_outcome else log.actions[events]
+        queries = log.queries[events] if task is Task.SEARCH else np.zeros(len(events))
+        history = gather(log, events - lengths[numbers], events, left_out[numbers])
+        requests = Requests(task, history, tensor(log.times[events]), tensor(queries), tensor(wanted))
+        yield Question(numbers, events, log.users[events], requests, tensor(log.items[events]))
 
 
 def history_pairs(log: EventLog, users: np.ndarray, stops: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:

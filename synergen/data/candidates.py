@@ -3,7 +3,7 @@
 import numpy as np
 
 from synergen.contract import Task
-from synergen.data.splits import LeaveOneOut, Part
+from synergen.data.splits import EventSplit, Part
 from synergen.errors import UserError
 from synergen.events import EventLog
 from synergen.files import digest
@@ -14,9 +14,9 @@ def touched_keys(log: EventLog) -> np.ndarray:
     return np.unique(log.users * (log.n_items + 1) + log.items)
 
 
-def pools(log: EventLog, split: LeaveOneOut, part: Part, task: Task, seed: int, negatives: int = 99) -> np.ndarray:
-    """(U, 1 + negatives) int64 item ids: the positive first, then distinct items drawn uniformly from those that the
-    user never touched.
+def pools(log: EventLog, split: EventSplit, part: Part, task: Task, seed: int, negatives: int = 99) -> np.ndarray:
+    """(Q, 1 + negatives) int64 item ids, in the order of the split's questions: the positive first, then distinct items
+    drawn uniformly from those that the user never touched.
 
     Raises:
         UserError: a user has too few untouched items.
@@ -30,15 +30,17 @@ def pools(log: EventLog, split: LeaveOneOut, part: Part, task: Task, seed: int, 
             f"fewer than the {negatives} negatives of a pool; use a larger catalogue or the full protocol"
         )
     rng = np.random.default_rng(int(digest(log.name, "pool", part, task, str(seed))[:16], 16))
-    base = np.arange(log.n_users)[:, None] * (log.n_items + 1)
-    drawn = rng.integers(1, log.n_items + 1, (log.n_users, negatives))
+    asked = split.held_out(part)  # for all tasks, so that a query more or less changes no other row
+    base = log.users[asked][:, None] * (log.n_items + 1)
+    drawn = rng.integers(1, log.n_items + 1, (len(asked), negatives))
     while True:
         bad = _contains(keys, base + drawn) | _repeats(drawn)
         if not bad.any():
             break
         drawn[bad] = rng.integers(1, log.n_items + 1, int(bad.sum()))
-    positives = log.items[split.targets(part)].astype(np.int64)
-    return np.concatenate([positives[:, None], drawn], axis=1)
+    own = split.questions(part, task)
+    positives = log.items[own].astype(np.int64)
+    return np.concatenate([positives[:, None], drawn[np.searchsorted(asked, own)]], axis=1)
 
 
 def _contains(keys: np.ndarray, values: np.ndarray) -> np.ndarray:

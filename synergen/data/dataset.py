@@ -1,82 +1,70 @@
 """A data set by name or folder, ready for a protocol."""
 
-import re
-from collections.abc import Callable
-from dataclasses import dataclass
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
-from synergen.contract import DataView
-from synergen.data import sessions
+from synergen.contract import DataView, Task
 from synergen.data.filters import Filter, apply_filter
-from synergen.data.folder import folder_files, load_folder
 from synergen.data.impressions import number_requests
 from synergen.data.kinds import draw_kinds
-from synergen.data.movielens import load_ml_100k, ml_100k_files
+from synergen.data.prepared import (
+    FORMAT,
+    altered_files,
+    read_manifest,
+    read_prepared,
+    stamps,
+    write_manifest,
+    write_prepared,
+)
 from synergen.data.queries import QueryTable, category_queries, title_queries
-from synergen.data.splits import LeaveOneOut, Part, Split, TimeSplit
-from synergen.errors import UserError, unknown_name
-from synergen.events import EventLog, RawLog, number_events
-from synergen.files import digest, digest_files
+from synergen.data.recipe import Recipe, Report
+from synergen.data.sampling import sample_users
+from synergen.data.sources import Source, find_source, silent, unpublished_files
+from synergen.data.splits import EventSplit, Part, Split, TimeSplit, parse_split
+from synergen.data.twice import faithful_events
+from synergen.errors import UserError
+from synergen.events import EventLog, number_events
+from synergen.files import cache_root, canonical_json, digest, locked, whole_folder
+from synergen.raw import RawLog
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Source:
-    """Where a data set comes from."""
+class Rules:
+    """What is done to a source before it is split."""
 
-    name: str
-    about: str
-    files: Callable[[], list[Path]]
-    load: Callable[[], RawLog]
-    simulator: str | None = None
-    """What a simulated data set is a function of; None where there are real files."""
+    search_share: float = 0.5
+    """Share of past events drawn as searches, where the source has no queries of its own."""
+    filter: Filter = Filter.NONE
+    min_count: int = 5
+    max_users: int | None = None
+    """A sample of so many users at most that keeps `min_count` events of each user and item; see data.sampling."""
+    by_request: bool = False
+    """Whether events are grouped by the requests of a log with impressions, which a split by time asks about."""
 
-    def source_hash(self) -> str:
-        """SHA-256 of the source files, for recognising a data set without parsing it."""
-        return digest_files(self.files()) if self.simulator is None else digest(self.simulator)
-
-
-BUILT_IN = {
-    "ml-100k": Source("ml-100k", "MovieLens 100K, shipped inside the recbole package", ml_100k_files, load_ml_100k),
-}
-
-
-_SESSIONS = re.compile(r"sessions(?:-(\d+)(k?))?")
+    def for_source(self, source: Source) -> "Rules":
+        """As they apply: a recipe has a filter of its own, and some have no searches."""
+        recipe = source.recipe
+        if recipe is None:
+            return self
+        share = self.search_share if recipe.makes_queries and not recipe.purchases_twice else 0.0
+        return replace(self, filter=Filter.NONE, min_count=max(recipe.min_count, 1), search_share=share)
 
 
-def _sessions(name: str) -> Source:
-    """The simulated shop: `sessions` has 10,000 users, `sessions-N` and `sessions-Nk` as many as they say."""
-    number, thousands = cast(re.Match[str], _SESSIONS.fullmatch(name)).groups()
-    users = 10_000 if number is None else int(number) * (1000 if thousands else 1)
-    return Source(
-        f"sessions-{users // 1000}k" if users % 1000 == 0 else f"sessions-{users}",
-        f"simulated shop of {users:,} users with search, feed, impressions, clicks and purchases",
-        lambda: folder_files(sessions.folder_for(users)),
-        lambda: load_folder(sessions.folder_for(users)),
-        f"sessions {sessions.VERSION}, {users} users, seed 0",
-    )
+@dataclass(frozen=True)
+class Prepared:
+    """A data set on disk."""
 
-
-def find_source(name_or_folder: str) -> Source:
-    """The built-in data set of that name, `sessions` or `sessions-N` (N users, 50k = 50,000), or the folder at that
-    path.
-
-    Raises:
-        UserError: neither exists.
-    """
-    if name_or_folder in BUILT_IN:
-        return BUILT_IN[name_or_folder]
-    if _SESSIONS.fullmatch(name_or_folder):
-        return _sessions(name_or_folder)
-    folder = Path(name_or_folder)
-    if folder.is_dir():
-        name = folder.resolve().name
-        return Source(name, f"folder {folder}", lambda: folder_files(folder), lambda: load_folder(folder))
-    if "/" in name_or_folder or "\\" in name_or_folder:
-        raise UserError(f"data set folder {name_or_folder} does not exist; give a folder with interactions.parquet")
-    raise unknown_name("data set", name_or_folder, BUILT_IN, where="the built-in ones (a folder is given by its path)")
+    source: Source
+    folder: Path
+    manifest: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -86,6 +74,8 @@ class Dataset:
     log: EventLog
     split: Split
     query_rule: str
+    about: Mapping[str, Any] = field(default_factory=dict)
+    """Further lines of its statistics, such as published counts and how these differ."""
 
     def item_texts(self) -> list[str]:
         """(V + 1) what is known of each item in words: title, then category names."""
@@ -118,43 +108,198 @@ def load_dataset(
     rule: Filter = Filter.NONE,
     min_count: int = 5,
     split: str = "leave-one-out",
+    max_users: int | None = None,
+    report: Report = silent,
 ) -> Dataset:
-    """Read, filter, number, give queries, split.
+    """A data set as `Rules` and a split make it, prepared if it is not yet; its checksums are verified.
 
     Args:
-        search_share: share of past events drawn as searches, where the source has no queries of its own.
-        rule, min_count: see synergen.data.filters.
-        split: leave-one-out, or time, which asks about what requests showed.
+        split: see synergen.data.splits.parse_split; or time, which asks about what requests showed.
+
+    Raises:
+        UserError: the data set or the split does not exist, bad data, or prepared data that were altered and whose
+            raw files are gone.
     """
-    return prepare(apply_filter(find_source(name_or_folder).load(), rule, min_count), search_share, split)
+    source = find_source(name_or_folder)
+    if split == "time" and not source.has_impressions:
+        raise _no_impressions(source.name)
+    rules = Rules(search_share, rule, min_count, max_users, by_request=split == "time")
+    ready = prepare_source(source, rules, report)
+    altered = altered_files(ready.folder, ready.manifest)
+    if altered:
+        _log.warning("%s: %s changed since it was prepared; it is prepared again", ready.folder, ", ".join(altered))
+        ready = prepare_source(source, rules, report, again=True)
+    log = read_prepared(ready.folder, ready.manifest)
+    return Dataset(log, make_split(split, log), ready.manifest["query_rule"], ready.manifest["about"])
+
+
+def prepare_source(source: Source, rules: Rules, report: Report = silent, *, again: bool = False) -> Prepared:
+    """A data set made by rules, on disk in the cache: made now, by one process, if it is not there, or if its raw files
+    changed. Raw files that are gone are not missed.
+
+    Args:
+        again: make it whatever is there.
+
+    Raises:
+        UserError: a raw file is missing or bad, nothing is left by the rules, or the cache cannot be written.
+    """
+    rules = rules.for_source(source)
+    folder = prepared_folder(source, rules)
+    ready = None if again else _still_good(source, folder)
+    if ready is None:
+        files = source.files()  # missing ones are told of before anything is locked
+        with locked(folder):
+            ready = None if again else _still_good(source, folder)  # another process may have been first
+            if ready is None:
+                ready = _prepare(source, rules, folder, files, report)
+    return ready
+
+
+def prepared_folder(source: Source, rules: Rules) -> Path:
+    """Where a data set is, or would be, prepared."""
+    told = {**asdict(rules.for_source(source)), "source": source.identity, "format": FORMAT}
+    return cache_root() / "prepared" / source.name / digest(canonical_json(told))[:16]
+
+
+def source_hash(source: Source) -> str:
+    """SHA-256 of the source files: from a manifest, where there is one that fits them or where they are gone."""
+    for folder in (cache_root() / "prepared" / source.name).glob("*"):
+        manifest = read_manifest(folder)
+        if manifest and manifest["source"]["identity"] == source.identity and _stamped(source, manifest):
+            return manifest["source"]["hash"]
+    return source.source_hash()
+
+
+def _still_good(source: Source, folder: Path) -> Prepared | None:
+    """What is prepared, where it is of the source files as they are."""
+    manifest = read_manifest(folder)
+    if manifest is None:
+        return None
+    if not _stamped(source, manifest):
+        if source.source_hash() != manifest["source"]["hash"]:
+            return None
+        manifest["source"]["files"] = stamps(source.files())  # copied or touched, and the same inside
+        write_manifest(folder, manifest)
+    return Prepared(source, folder, manifest)
+
+
+def _stamped(source: Source, manifest: Mapping[str, Any]) -> bool:
+    """Whether no source file was touched since, or none is there any more."""
+    try:
+        return stamps(source.files()) == manifest["source"]["files"]
+    except UserError:
+        return True
+
+
+def _prepare(source: Source, rules: Rules, folder: Path, files: list[Path], report: Report) -> Prepared:
+    start = time.perf_counter()
+    stamped, made_from = stamps(files), source.source_hash()
+    recipe = source.recipe
+    raw = replace(source.load(report), name=source.name)
+    counted = _published_counts(recipe, raw) | unpublished_files(recipe, files) if recipe else {}
+    raw = apply_filter(raw, rules.filter, rules.min_count)
+    if rules.max_users is not None:
+        raw = _sampled(raw, rules.max_users, rules.min_count)
+    report("numbering and sorting", 0, 0)
+    log, query_rule = _numbered(raw, rules, recipe)
+    manifest: dict[str, Any] = {
+        "name": source.name,
+        "about": counted,
+        "source": {"about": source.about, "identity": source.identity, "hash": made_from, "files": stamped},
+        **({"licence": recipe.licence, "downloads": [asdict(one) for one in recipe.downloads]} if recipe else {}),
+        "rules": asdict(rules),
+        "query_rule": query_rule,
+    }
+    report("writing", 0, 0)
+    with whole_folder(folder) as partial:
+        manifest["seconds"] = round(time.perf_counter() - start, 2)
+        complete = write_prepared(partial, log, manifest)
+    return Prepared(source, folder, complete)
+
+
+def _published_counts(recipe: Recipe, raw: RawLog) -> dict[str, Any]:
+    """Lines of statistics: what was published of the result, and how ours differs."""
+    if recipe.published is None:
+        return {}
+    theirs = recipe.published
+    ours = {
+        "users": int((raw.user.counts() > 0).sum()),
+        "items": int((raw.item.counts() > 0).sum()),
+        "events": len(raw),
+    }
+    lines: dict[str, Any] = {}
+    differs = False
+    for name, count in ours.items():
+        published = getattr(theirs, name)
+        if published is not None:
+            off = count - published
+            differs |= off != 0
+            lines[f"{name}, published"] = f"{published:,}, {'as here' if not off else f'here {count:,} ({off:+,})'}"
+    lines["published in"] = theirs.source
+    if differs:
+        lines["why counts differ"] = recipe.why_counts_differ or "not known; the raw files may be of another release"
+    return lines
+
+
+def _sampled(raw: RawLog, max_users: int, min_count: int) -> RawLog:
+    if raw.impressions is not None:
+        raise UserError(
+            f"{raw.name}: a sample of users would tear holes into what requests showed; simulate fewer users"
+        )
+    rows = sample_users(raw.user.codes, raw.item.codes, max_users, min_count, seed=0)
+    label = f"events dropped by sampling {max_users:,} users or fewer"
+    return replace(raw.only(rows), dropped=raw.dropped | {label: int(len(rows) - rows.sum())})
 
 
 def prepare(raw: RawLog, search_share: float, split: str = "leave-one-out") -> Dataset:
-    """A data set from validated and filtered tables.
+    """A data set from validated and filtered tables, in memory.
 
     Raises:
         UserError: a split at a point of time of a log without impressions.
     """
-    if split == "time":
+    log, query_rule = _numbered(raw, Rules(search_share, by_request=split == "time"))
+    return Dataset(log, make_split(split, log), query_rule)
+
+
+def make_split(name: str, log: EventLog) -> Split:
+    """See `synergen.data.splits.parse_split`; `time` is for logs with impressions."""
+    return TimeSplit(log) if name == "time" else parse_split(name, log)
+
+
+def split_for(source: Source, asked: str) -> str:
+    """The split asked for; leave-one-out of data in which every purchase stands twice is done by task."""
+    twice = source.recipe is not None and source.recipe.purchases_twice
+    return "per-task" if twice and asked == "leave-one-out" else asked
+
+
+def _numbered(raw: RawLog, rules: Rules, recipe: Recipe | None = None) -> tuple[EventLog, str]:
+    """The log of filtered events, and the rule that made its queries."""
+    if rules.by_request:
         if raw.impressions is None:
-            raise UserError(
-                f"{raw.name}: a split at a point of time asks about what requests showed, and there are no "
-                "impressions; use the leave-one-out split, or add impressions.parquet to the folder"
-            )
-        shown = number_requests(raw)
-        return Dataset(shown, TimeSplit(shown), "the queries of the log itself")
+            raise _no_impressions(raw.name)
+        return number_requests(raw), "the queries of the log itself"
     log = number_events(raw)
     if len(log.query_texts) > 1:
-        return Dataset(log, LeaveOneOut(log), "the queries of the log itself")
-    table = _make_queries(log)
-    log = draw_kinds(log, table, search_share)
-    return Dataset(log, LeaveOneOut(log), table.rule)
+        return log, "the queries of the log itself"
+    if recipe is not None and not recipe.makes_queries:
+        return log, "none: this data set is for recommendation alone"
+    table = _make_queries(log, raw.vocabulary)
+    if recipe is not None and recipe.purchases_twice:
+        return faithful_events(log, table), table.rule
+    return draw_kinds(log, table, rules.search_share), table.rule
 
 
-def _make_queries(log: EventLog) -> QueryTable:
+def _no_impressions(name: str) -> UserError:
+    return UserError(
+        f"{name}: a split at a point of time asks about what requests showed, and there are no "
+        "impressions; use another split, or add impressions.parquet to the folder"
+    )
+
+
+def _make_queries(log: EventLog, vocabulary: frozenset[str] | None) -> QueryTable:
     if not any(log.categories):
         return title_queries(log.titles)
-    return category_queries(log.categories, min_levels=1 if log.categories_are_flat else 2)
+    return category_queries(log.categories, min_levels=1 if log.categories_are_flat else 2, vocabulary=vocabulary)
 
 
 def statistics(dataset: Dataset) -> dict[str, Any]:
@@ -179,12 +324,20 @@ def statistics(dataset: Dataset) -> dict[str, Any]:
         "events drawn as search": float(log.searched.mean()),
         **_what_is_asked(log, split),
         **log.dropped,
+        **dataset.about,
     }
 
 
 def _what_is_asked(log: EventLog, split: Split) -> dict[str, Any]:
-    if isinstance(split, LeaveOneOut):
-        return {"test users asked by search": float((log.queries[split.targets(Part.TEST)] > 0).mean())}
+    if isinstance(split, EventSplit):
+        asked = {task: split.questions(Part.TEST, task) for task in Task}
+        return {
+            f"test users asked {'by search' if task is Task.SEARCH else 'for recommendations'}": len(
+                np.unique(log.users[events])
+            )
+            / log.n_users
+            for task, events in asked.items()
+        }
     shown, parts = split.impressions, split.part_of_request()
     return {
         "requests": len(shown),

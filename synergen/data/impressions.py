@@ -4,29 +4,21 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import polars as pl
 
 from synergen.errors import UserError
-from synergen.events import (
-    Columns,
-    EventLog,
-    Impressions,
-    RawLog,
-    given_queries,
-    item_table,
-    refuse_rows,
-    whole_seconds,
-)
+from synergen.events import EventLog, Impressions, given_queries
+from synergen.raw import Coded, Columns, RawLog, described, refuse_rows, typed, whole_seconds
 
 SHOWN = "items"
 """Column of an impressions table that lists what a request showed, in its order."""
 
 
-def with_impressions(raw: RawLog, impressions: pd.DataFrame, items: pd.DataFrame | None, source: str) -> RawLog:
-    """A validated log together with what its requests showed; items that were only shown join the catalogue.
+def with_impressions(raw: RawLog, impressions: pd.DataFrame, source: str) -> RawLog:
+    """A validated log together with what its requests showed. The query of an event is that of its request.
 
     Args:
         impressions: columns request, user, ts, items (a list) and optionally query.
-        items: as for `events.validate`.
         source: the file or folder, for messages.
 
     Raises:
@@ -37,27 +29,28 @@ def with_impressions(raw: RawLog, impressions: pd.DataFrame, items: pd.DataFrame
     for column in needed:
         if column not in impressions.columns:
             raise UserError(f"{source}: column '{column}' is missing; impressions need {', '.join(needed)}")
-    if Columns.REQUEST not in raw.interactions.columns:
+    if raw.request is None:
         raise UserError(f"{source}: the interactions have no column 'request', so no event belongs to an impression")
     frame = impressions.reset_index(drop=True)
     for column in needed:
         refuse_rows(frame[column].isna(), f"column '{column}' is null", "remove or repair these rows", source)
     refuse_rows(frame[Columns.REQUEST].duplicated(), "its request is told twice", "keep one row a request", source)
+    queries = typed(pl.from_pandas(frame[Columns.QUERY])).to_list() if Columns.QUERY in frame else ""
     tidy = pd.DataFrame(
         {
             Columns.REQUEST: frame[Columns.REQUEST],
             Columns.USER: frame[Columns.USER],
             Columns.TIME: whole_seconds(frame[Columns.TIME], source),
-            Columns.QUERY: frame[Columns.QUERY].fillna("").astype(str).str.strip() if Columns.QUERY in frame else "",
+            Columns.QUERY: queries,
             SHOWN: frame[SHOWN],
         }
     ).sort_values([Columns.USER, Columns.TIME], kind="stable", ignore_index=True)
-    lost = ~raw.interactions[Columns.REQUEST].isin(tidy[Columns.REQUEST])
+    told = pd.Index(tidy[Columns.REQUEST]).get_indexer(pd.Index(raw.request.ids.to_list()))
+    request_of_event = np.append(told, -1)[raw.request.codes]
+    lost = request_of_event < 0
     refuse_rows(lost, "its request has no impressions", "add them or remove the event", f"{source}, interactions")
-    every = pd.Index(np.concatenate([raw.interactions[Columns.ITEM].unique(), *tidy[SHOWN]])).unique()
-    typed = raw.interactions[Columns.REQUEST].map(tidy.set_index(Columns.REQUEST)[Columns.QUERY])
-    interactions = raw.interactions.assign(**{Columns.QUERY: typed})
-    return replace(raw, interactions=interactions, impressions=tidy, items=item_table(every, items, source))
+    texts = Coded.of(pl.Series(tidy[Columns.QUERY].to_list(), dtype=pl.String))
+    return replace(raw, query=texts[request_of_event], impressions=tidy)
 
 
 def number_requests(raw: RawLog) -> EventLog:
@@ -70,7 +63,8 @@ def number_requests(raw: RawLog) -> EventLog:
         UserError: an event of an item that its request did not show, or of another user's request.
     """
     assert raw.impressions is not None
-    events, shown = raw.interactions, raw.impressions
+    events, shown = raw.frame(), raw.impressions
+    item_ids = pd.Index(np.concatenate([raw.item.ids.to_numpy(), *shown[SHOWN]])).unique().sort_values()
     active = shown[Columns.USER].isin(events[Columns.USER].unique())
     dropped = raw.dropped | {"users with no event": int(shown.loc[~active, Columns.USER].nunique())}
     shown = shown[active].reset_index(drop=True)
@@ -80,17 +74,17 @@ def number_requests(raw: RawLog) -> EventLog:
 
     users, user_ids = pd.factorize(shown[Columns.USER], sort=True)
     other = users[request_of_event] != pd.Index(user_ids).get_indexer(pd.Index(events[Columns.USER]))
-    refuse_rows(pd.Series(other), "its request belongs to another user", "repair the request", raw.name)
+    refuse_rows(other, "its request belongs to another user", "repair the request", raw.name)
     offsets = _offsets(users, len(user_ids))
     event_offsets = np.searchsorted(request_of_event, offsets)
 
-    item_ids = raw.items.index
     slates = _slates(shown[SHOWN], item_ids)
     items = item_ids.get_indexer(pd.Index(events[Columns.ITEM])) + 1
     counts = events[Columns.ACTION].value_counts()
     names = sorted(map(str, counts.index), key=lambda name: (-counts[name], name))
     actions = pd.Index(names).get_indexer(pd.Index(events[Columns.ACTION])) + 1
-    queries, query_texts = given_queries(shown)
+    queries, query_texts = given_queries(Coded.of(pl.Series(shown[Columns.QUERY].to_list())), len(shown))
+    titles, categories = described(pl.Series(item_ids.to_list()), raw.catalogue)
     return EventLog(
         name=raw.name,
         offsets=event_offsets.astype(np.int64),
@@ -102,8 +96,8 @@ def number_requests(raw: RawLog) -> EventLog:
         searched=queries[request_of_event] > 0,
         user_ids=np.asarray(user_ids),
         item_ids=np.concatenate([np.array([None], dtype=object), np.asarray(item_ids, dtype=object)]),
-        titles=["", *raw.items[Columns.TITLE]],
-        categories=[[], *raw.items[Columns.CATEGORIES]],
+        titles=["", *titles],
+        categories=[[], *categories],
         action_names=["", *names],
         query_texts=query_texts,
         action_is_outcome=raw.action_is_outcome,
@@ -143,6 +137,6 @@ def _outcomes(
     """(M, S) int16: the strongest action that each shown item got."""
     outcomes = np.zeros(slates.shape, np.int16)
     at = slates[requests] == items[:, None]  # (N, S)
-    refuse_rows(pd.Series(~at.any(1)), "its request did not show its item", "add the item to the impression", name)
+    refuse_rows(~at.any(1), "its request did not show its item", "add the item to the impression", name)
     np.maximum.at(outcomes, (requests, at.argmax(1)), actions.astype(np.int16))
     return outcomes

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from synergen.errors import UserError
-from synergen.events import Columns, RawLog, validate
+from synergen.raw import Columns, RawLog, validate
 
 
 def ml_100k_files() -> list[Path]:

@@ -6,7 +6,7 @@ order of the catalogue.
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -20,6 +20,14 @@ them then there these they this those through to under up us was we were what wh
 without you your
 """
 STOP_WORDS = frozenset(_FUNCTION_WORDS.split())
+
+
+_NO_LETTERS = re.compile(r"[^\w\s]|[\d_]")
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text reduced to letters and blanks, in lower case."""
+    return _NO_LETTERS.sub("", text).lower().split()
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +77,7 @@ def category_queries(
     *,
     min_levels: int = 2,
     stem: bool = True,
-    vocabulary: set[str] | None = None,
+    vocabulary: Set[str] | None = None,
 ) -> QueryTable:
     """Queries from category paths by the rule of Ai et al. (SIGIR 2017), "Learning a Hierarchical Embedding
     Model for Personalized Product Search".
@@ -87,8 +95,7 @@ def category_queries(
     known: dict[tuple[str, ...], str] = {}  # a catalogue has far fewer paths than items
 
     def query(path: tuple[str, ...]) -> str:
-        letters = re.sub(r"[^\w\s]|[\d_]", "", " ".join(path)).lower()
-        terms = [word for word in letters.split() if word not in STOP_WORDS]
+        terms = [word for word in words_of(" ".join(path)) if word not in STOP_WORDS]
         if stem:
             terms = [stemmer.stem(term) for term in terms]
         if vocabulary is not None:

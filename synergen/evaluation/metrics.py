@@ -28,18 +28,26 @@ def rank_of_positive(scores: Tensor, positives: Tensor, excluded: Tensor | None 
     Raises:
         ValueError: a score is NaN, which no order holds.
     """
-    undefined = scores.isnan().any(dim=1)
-    if undefined.any():
-        raise ValueError(
-            f"the model scored NaN in {int(undefined.sum())} of {len(scores)} requests; training has diverged or "
-            "the model divides by zero"
-        )
+    refuse_nan(scores.isnan().any(dim=1))
     own = scores.gather(1, positives[:, None])  # (B, 1)
     others = torch.ones_like(scores, dtype=torch.bool) if excluded is None else ~excluded  # (B, C)
     others.scatter_(1, positives[:, None], False)
     better = ((scores > own) & others).sum(dim=1)
     ties = ((scores == own) & others).sum(dim=1)
     return 1 + better.double() + ties.double() / 2
+
+
+def refuse_nan(undefined: Tensor) -> None:
+    """Of B requests, `undefined` (B,) bool have a score that is NaN.
+
+    Raises:
+        ValueError: there is one.
+    """
+    if undefined.any():
+        raise ValueError(
+            f"the model scored NaN in {int(undefined.sum())} of {len(undefined)} requests; training has diverged or "
+            "the model divides by zero"
+        )
 
 
 def metric_values(ranks: np.ndarray, name: str) -> np.ndarray:

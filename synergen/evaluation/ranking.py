@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from synergen.contract import DotProductRecommender, Requests, Task, dot_scores
-from synergen.data.batches import asked_users, history_pairs, questions
-from synergen.data.splits import LeaveOneOut, Part
+from synergen.data.batches import history_pairs, questions
+from synergen.data.splits import EventSplit, Part
+from synergen.evaluation.catalogue import inner_product_ranks
 from synergen.evaluation.metrics import rank_of_positive
 from synergen.events import EventLog
 
 SCORES_AT_ONCE = 1 << 24
-"""Scores held at a time in full ranking (64 MiB of float32)."""
+"""Scores held at a time where a model scores the whole catalogue (64 MiB of float32)."""
 
 Report = Callable[[int, int], None]
 """Called with (requests done, requests in all)."""
@@ -30,26 +31,18 @@ class Scorer(Protocol):
 @contextmanager
 def inference(model: Scorer) -> Iterator[Callable[[Requests, Tensor], Tensor]]:
     """The model's scoring function without gradients or dropout; item vectors are computed once."""
-    module = model if isinstance(model, torch.nn.Module) else None
-    was_training = module is not None and module.training
-    if module is not None:
-        module.eval()
-    try:
-        with torch.inference_mode():
-            if isinstance(model, DotProductRecommender):
-                items, bias = model.item_vectors(), model.item_bias()
-                yield lambda requests, candidates: dot_scores(model.user_vectors(requests), items, bias, candidates)
-            else:
-                yield model.score
-    finally:
-        if module is not None:
-            module.train(was_training)
+    with _at_rest(model):
+        if isinstance(model, DotProductRecommender):
+            items, bias = model.item_vectors(), model.item_bias()
+            yield lambda requests, candidates: dot_scores(model.user_vectors(requests), items, bias, candidates)
+        else:
+            yield model.score
 
 
 def pool_ranks(
     model: Scorer,
     log: EventLog,
-    split: LeaveOneOut,
+    split: EventSplit,
     part: Part,
     task: Task,
     pool: np.ndarray,
@@ -59,26 +52,25 @@ def pool_ranks(
     device: str = "cpu",
     report: Report | None = None,
 ) -> np.ndarray:
-    """(U,) float64 rank of each user's held-out item in its pool (U, 1 + K), positive first; NaN where not asked."""
-    ranks = np.full(log.n_users, np.nan)
-    asked, done = len(asked_users(log, split, part, task)), 0
+    """(Q,) float64 rank of the item of each question in its pool (Q, 1 + K), positive first."""
+    ranks, done = np.full(len(split.questions(part, task)), np.nan), 0
     with inference(model) as score:
         for question in questions(log, split, part, task, max_history, batch_size):
-            candidates = torch.from_numpy(pool[question.users]).to(device)
+            candidates = torch.from_numpy(pool[question.numbers]).to(device)
             scores = score(question.requests.to(device), candidates)
-            ranks[question.users] = rank_of_positive(
+            ranks[question.numbers] = rank_of_positive(
                 scores, torch.zeros(len(scores), dtype=torch.long, device=scores.device), None
             ).cpu()
-            done += len(question.users)
+            done += len(question.numbers)
             if report:
-                report(done, asked)
+                report(done, len(ranks))
     return ranks
 
 
 def full_ranks(
     model: Scorer,
     log: EventLog,
-    split: LeaveOneOut,
+    split: EventSplit,
     part: Part,
     task: Task,
     *,
@@ -87,23 +79,59 @@ def full_ranks(
     device: str = "cpu",
     report: Report | None = None,
 ) -> np.ndarray:
-    """(U,) float64 rank of each user's held-out item among all items that the user had not touched before; NaN where
-    not asked. Exact: every item is scored."""
-    ranks = np.full(log.n_users, np.nan)
-    targets = split.targets(part)
-    everything = torch.arange(1, log.n_items + 1, device=device)
-    batch_size = max(1, min(batch_size, SCORES_AT_ONCE // log.n_items))
-    asked, done = len(asked_users(log, split, part, task)), 0
-    with inference(model) as score:
+    """(Q,) float64 rank of the item of each question among all items that the user had not touched before. Exact: every
+    item is scored."""
+    ranks, done = np.full(len(split.questions(part, task)), np.nan), 0
+    with _at_rest(model):
+        if isinstance(model, DotProductRecommender):
+            rank = _rank_by_products(model)
+        else:
+            rank = _rank_by_scores(model, log.n_items)
+            batch_size = max(1, min(batch_size, SCORES_AT_ONCE // log.n_items))
         for question in questions(log, split, part, task, max_history, batch_size):
-            scores = score(question.requests.to(device), everything)
-            positives = question.targets.to(device) - 1
-            rows, items = (t.to(device) for t in history_pairs(log, question.users, targets[question.users]))
-            excluded = torch.zeros_like(scores, dtype=torch.bool)
-            excluded[rows, items - 1] = True
-            excluded[torch.arange(len(positives), device=device), positives] = False
-            ranks[question.users] = rank_of_positive(scores, positives, excluded).cpu()
-            done += len(question.users)
+            rows, touched = history_pairs(log, question.users, question.events)
+            found = rank(
+                question.requests.to(device), question.targets.to(device), (rows.to(device), touched.to(device))
+            )
+            ranks[question.numbers] = found.cpu()
+            done += len(question.numbers)
             if report:
-                report(done, asked)
+                report(done, len(ranks))
     return ranks
+
+
+_Rank = Callable[[Requests, Tensor, tuple[Tensor, Tensor]], Tensor]
+"""Ranks (B,) among the catalogue of the items (B,) that B requests ask for, without pairs of requests and items."""
+
+
+def _rank_by_products(model: DotProductRecommender) -> _Rank:
+    items, bias = model.item_vectors(), model.item_bias()
+    return lambda requests, targets, excluded: inner_product_ranks(
+        model.user_vectors(requests), items, bias, targets, excluded
+    )
+
+
+def _rank_by_scores(model: Scorer, n_items: int) -> _Rank:
+    def rank(requests: Requests, targets: Tensor, excluded: tuple[Tensor, Tensor]) -> Tensor:
+        scores = model.score(requests, torch.arange(1, n_items + 1, device=targets.device))  # (B, V)
+        rows, touched = excluded
+        mask = torch.zeros_like(scores, dtype=torch.bool)
+        mask[rows, touched - 1] = True
+        return rank_of_positive(scores, targets - 1, mask)
+
+    return rank
+
+
+@contextmanager
+def _at_rest(model: Scorer) -> Iterator[None]:
+    """Without gradients or dropout; afterwards the model trains again if it did before."""
+    module = model if isinstance(model, torch.nn.Module) else None
+    was_training = module is not None and module.training
+    if module is not None:
+        module.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        if module is not None:
+            module.train(was_training)

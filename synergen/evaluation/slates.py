@@ -5,6 +5,7 @@ has one value a request, and intervals take the requests of a user together.
 """
 
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -28,7 +29,7 @@ SlateScores = Callable[[SlateQuestion], Tensor]
 class SlateRanks:
     """Ranks of N chosen items, sorted by request."""
 
-    requests: np.ndarray  # (N,) numbers among the log's impressions
+    requests: np.ndarray  # (N,) numbers among the log's impressions, or positions of the events asked about
     users: np.ndarray  # (N,)
     ranks: np.ndarray  # (N,) float64 from 1 up, multiples of ½
 
@@ -36,8 +37,8 @@ class SlateRanks:
         """One metric of each of E requests, as a fraction.
 
         Args:
-            name: NDCG (Σ 1 / log2(1 + rank) over what it is where the chosen items come first), MRR (1 / the best
-                rank) or R@k (how many of the chosen have a rank ≤ k, over the most that could).
+            name: NDCG (Σ 1 / log2(1 + rank) over what it is where the chosen items come first), N@k (the same of ranks
+                ≤ k), MRR (1 / the best rank) or R@k (how many of the chosen have a rank ≤ k, over the most that could).
 
         Raises:
             UserError: no such metric.
@@ -45,14 +46,15 @@ class SlateRanks:
         first, counts = self._requests()
         if name == "MRR":
             return 1 / np.minimum.reduceat(self.ranks, first)
-        if name == "NDCG":
-            ideal = np.cumsum(1 / np.log2(1 + np.arange(1, counts.max() + 1)))
-            return np.add.reduceat(1 / np.log2(1 + self.ranks), first) / ideal[counts - 1]
-        recall = re.fullmatch("R@([1-9][0-9]*)", name)
-        if recall is None:
-            raise unknown_name("metric", name, ("NDCG", "MRR", "R@k"))
-        depth = int(recall[1])
-        return np.add.reduceat((self.ranks <= depth).astype(np.float64), first) / np.minimum(depth, counts)
+        parts = re.fullmatch("(R|N)@([1-9][0-9]*)|NDCG", name)
+        if parts is None:
+            raise unknown_name("metric", name, ("NDCG", "N@k", "MRR", "R@k"))
+        depth = int(parts[2] or sys.maxsize)
+        within, most = self.ranks <= depth, np.minimum(depth, counts)
+        if parts[1] == "R":
+            return np.add.reduceat(within.astype(np.float64), first) / most
+        ideal = np.cumsum(1 / np.log2(1 + np.arange(1, most.max() + 1)))
+        return np.add.reduceat(within / np.log2(1 + self.ranks), first) / ideal[most - 1]
 
     def clusters(self) -> np.ndarray:
         """(E,) the user of each request."""

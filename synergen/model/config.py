@@ -58,7 +58,7 @@ class SynerGenConfig:
     temperature: float = 0.085
     """τ, by which dot products are divided in both retrieval losses."""
     alpha: float = 0.1
-    """α, the weight of easy negatives; hard ones weigh 1 - α."""
+    """α, the weight of easy negatives; hard ones weigh 1 - α, and at 1 there are none."""
     easy: Literal["in_batch", "uniform"] = "in_batch"
     """Easy negatives: what other users of the batch chose, or uniform items shared by the batch."""
     popularity_correction: bool = False

@@ -16,6 +16,9 @@ from synergen.model.words import TextWords
 
 INITIAL_STD = 0.02
 
+_COLUMNS, _ROWS = 64, 1 << 16
+"""Of text vectors that are in memory as float32 at one time: of large catalogues all of them would not fit."""
+
 
 class Standardiser:
     """Gives text vectors (N, text width) zero mean and `scale` standard deviation in each dimension, as float16, by the
@@ -25,22 +28,28 @@ class Standardiser:
     """
 
     def __init__(self, vectors: np.ndarray, scale: float) -> None:
-        rows = _float_rows(vectors)
-        texts = rows[rows.any(dim=1)]
         self.scale = scale
-        self.mean = texts.mean(dim=0) if len(texts) else torch.zeros(rows.shape[1])
-        std = texts.std(dim=0, correction=0) if len(texts) else torch.ones(rows.shape[1])
-        self.std = torch.where(std > 1e-6, std, torch.ones_like(std))  # a dimension that never varies says nothing
+        self.mean, self.std = torch.zeros(vectors.shape[1]), torch.ones(vectors.shape[1])
+        written = vectors.any(axis=1)  # (N,)
+        for start in range(0, vectors.shape[1], _COLUMNS) if written.any() else ():
+            part = slice(start, start + _COLUMNS)
+            texts = _float(vectors[:, part][written])  # (texts, columns)
+            self.mean[part] = texts.mean(dim=0)
+            std = texts.std(dim=0, correction=0)
+            self.std[part] = torch.where(std > 1e-6, std, 1.0)  # a dimension that never varies says nothing
 
     def __call__(self, vectors: np.ndarray) -> Tensor:
-        rows = _float_rows(vectors).clone()
-        written = rows.any(dim=1)
-        rows[written] = (rows[written] - self.mean) / self.std * self.scale
-        return rows.half()
+        standard = torch.empty(vectors.shape, dtype=torch.float16)
+        for start in range(0, len(vectors), _ROWS):
+            rows = _float(vectors[start : start + _ROWS])
+            written = rows.any(dim=1)
+            rows[written] = (rows[written] - self.mean) / self.std * self.scale
+            standard[start : start + _ROWS] = rows
+        return standard
 
 
-def _float_rows(vectors: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.asarray(vectors, dtype=np.float32))
+def _float(vectors: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.array(vectors, dtype=np.float32, order="C"))
 
 
 class TextTable(nn.Module):

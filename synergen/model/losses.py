@@ -97,6 +97,7 @@ def infonce(
     temperature: float,
     *,
     banned: Tensor | None = None,
+    groups: Tensor | None = None,
     negative_offsets: Tensor | None = None,
     positive_offsets: Tensor | None = None,
 ) -> Tensor:
@@ -107,7 +108,8 @@ def infonce(
         positives: (N, D).
         negatives: (K, D), shared by all queries.
         temperature: τ.
-        banned: (N, K) bool, negatives that do not count.
+        banned: (G, K) bool, negatives that do not count for the queries of each of G groups.
+        groups: (N,) int64, the group of each query; without it every query is one.
         negative_offsets: (K,) added to the logits: the log of how often a negative counts, less its log sampling
             probability where that is corrected for. No gradient flows into offsets.
         positive_offsets: (N,) added to the logits of positives.
@@ -115,7 +117,8 @@ def infonce(
     Returns:
         A scalar; 0 where N is 0.
     """
-    ban = None if banned is None else lambda logits, rows: logits.masked_fill_(banned[rows], -torch.inf)
+    group = torch.arange(len(queries), device=queries.device) if groups is None else groups  # (N,)
+    ban = None if banned is None else lambda logits, rows: logits.masked_fill_(banned[group[rows]], -torch.inf)
     return _shared_infonce(
         queries, positives, negatives, temperature, negative_offsets, ban, positive_offsets, MAX_LOGITS
     )

@@ -51,5 +51,7 @@ def is_chosen(items: Tensor, rows: Tensor, targets: Tensor, target_rows: Tensor,
     """
     pairs = (target_rows * (n_items + 1) + targets).sort().values  # (N,)
     wanted = rows * (n_items + 1) + items
+    if not len(pairs):
+        return torch.zeros_like(wanted, dtype=torch.bool)
     place = torch.searchsorted(pairs, wanted).clamp_(max=len(pairs) - 1)
     return pairs[place] == wanted

@@ -74,12 +74,12 @@ class _Contrast:
     """What stands against N choices in InfoNCE."""
 
     positives: Tensor  # (N, D)
-    positive_offsets: Tensor  # (N,)
+    positive_offsets: Tensor | None  # (N,)
+    rows: Tensor  # (N,) the sequence of each choice
     easy: Tensor  # (K, D), shared
-    easy_offsets: Tensor  # (K,)
-    easy_banned: Tensor  # (N, K) bool
-    hard: Tensor  # (N, K', D)
-    hard_banned: Tensor  # (N, K') bool
+    easy_offsets: Tensor | None  # (K,)
+    easy_banned: Tensor  # (B, K) bool
+    hard: tuple[Tensor, Tensor] | None  # (N, K', D), and (N, K') bool which are banned; where they weigh anything
 
 
 class SynerGen(DotProductRecommender):
@@ -136,11 +136,13 @@ class SynerGen(DotProductRecommender):
         # One more than counted: an item without training events has a probability too.
         popularity = np.asarray(data.item_counts[1:], dtype=np.float64) + 1
         self.register_buffer("popularity", torch.from_numpy(popularity / popularity.sum()), persistent=False)
+        self.register_buffer("cumulative_popularity", self.popularity.cumsum(0), persistent=False)
         self.apply(_initialise)
         if config.query_residual and self.queries is not None and self.items.text is not None:
             self.queries.project.load_state_dict(self.items.text.project.state_dict())
 
     popularity: Tensor  # (V,) float64, sums to 1
+    cumulative_popularity: Tensor  # (V,) float64
     _index: ItemIndex  # of `hard: mined`
 
     @classmethod
@@ -150,7 +152,7 @@ class SynerGen(DotProductRecommender):
 
     def begin_epoch(self, epoch: int) -> None:
         """Index the item vectors that `hard: mined` searches during this epoch."""
-        if self.config.hard == "mined":
+        if self.config.hard == "mined" and self.config.alpha < 1:
             with torch.inference_mode():
                 self._index = build_index(self.item_vectors().float().cpu().numpy())
 
@@ -163,7 +165,7 @@ class SynerGen(DotProductRecommender):
         a mean over its own positions. Negatives are drawn anew at each call, from torch's generator.
 
         Raises:
-            UserError: `hard: impressions` without slates.
+            UserError: `hard: impressions`, and alpha below 1, without slates.
         """
         config, events = self.config, batch.events
         ranks = self.ranking_head is not None
@@ -349,32 +351,26 @@ class SynerGen(DotProductRecommender):
         """Easy and hard negatives of the N choices of a batch of `n_rows` sequences."""
         config, n_items = self.config, self.n_items
         targets, rows = learnt.items, learnt.rows  # (N,)
+        easy_offsets = positive_offsets = None
         if config.easy == "in_batch":
             easy, counts = targets.unique(return_counts=True)  # (K,)
             easy_offsets = counts.log()  # an item that the batch holds c times counts c times
+            if config.popularity_correction:
+                easy_offsets = easy_offsets - self.popularity[easy - 1].log().float()
+                positive_offsets = -self.popularity[targets - 1].log().float()
         else:
             easy = torch.randint(1, n_items + 1, (config.easy_negatives,), device=targets.device).unique()
-            easy_offsets = torch.zeros(len(easy), device=targets.device)
-        positive_offsets = torch.zeros(len(targets), device=targets.device)
-        if config.easy == "in_batch" and config.popularity_correction:
-            log_popularity = self.popularity.log().float()
-            easy_offsets = easy_offsets - log_popularity[easy - 1]
-            positive_offsets = -log_popularity[targets - 1]
-        hard = self._hard(learnt, read_out["retrieval"][0])  # (N, K')
         every_row = torch.arange(n_rows, device=rows.device)[:, None]  # (B, 1)
-        hard_banned = is_chosen(hard, rows[:, None], targets, rows, n_items)
-        if learnt.shown is not None and config.hard == "impressions":
-            unusable = learnt.chosen | ~learnt.shown  # (B, E, S)
-            hard_banned = unusable[rows, learnt.places]
-        return _Contrast(
-            read(targets),
-            positive_offsets,
-            read(easy),
-            easy_offsets,
-            is_chosen(easy, every_row, targets, rows, n_items)[rows],
-            read(hard),
-            hard_banned,
-        )
+        easy_banned = is_chosen(easy, every_row, targets, rows, n_items)
+        positives, easy_vectors, hard = read(targets), read(easy), None
+        if config.alpha < 1:
+            hard_items = self._hard(learnt, read_out["retrieval"][0])  # (N, K')
+            hard_banned = is_chosen(hard_items, rows[:, None], targets, rows, n_items)
+            if learnt.shown is not None and config.hard == "impressions":
+                unusable = learnt.chosen | ~learnt.shown  # (B, E, S)
+                hard_banned = unusable[rows, learnt.places]
+            hard = read(hard_items), hard_banned
+        return _Contrast(positives, positive_offsets, rows, easy_vectors, easy_offsets, easy_banned, hard)
 
     def _hard(self, learnt: _Examples, queries: Tensor) -> Tensor:
         """Hard negatives (N, K') of the N choices that the retrieval tokens `queries` (N, D) look for."""
@@ -388,7 +384,7 @@ class SynerGen(DotProductRecommender):
                     )
                 return learnt.candidates[learnt.rows, learnt.places]
             case "popular":
-                return by_popularity(targets, config.hard_negatives, self.popularity.cumsum(0))
+                return by_popularity(targets, config.hard_negatives, self.cumulative_popularity)
             case "mined":
                 count = min(config.hard_negatives, self.n_items)
                 found = self._index.search(queries.detach().float().cpu().numpy(), count)[1]  # (N, count)
@@ -405,17 +401,15 @@ class SynerGen(DotProductRecommender):
             positives,
             contrast.easy,
             config.temperature,
-            banned=contrast.easy_banned[answered],
+            banned=contrast.easy_banned,
+            groups=contrast.rows[answered],
             negative_offsets=contrast.easy_offsets,
-            positive_offsets=contrast.positive_offsets[answered],
+            positive_offsets=None if contrast.positive_offsets is None else contrast.positive_offsets[answered],
         )
-        hard = losses.infonce_own(
-            queries,
-            positives,
-            contrast.hard[answered],
-            config.temperature,
-            banned=contrast.hard_banned[answered],
-        )
+        if contrast.hard is None:
+            return easy
+        vectors, banned = (part[answered] for part in contrast.hard)
+        hard = losses.infonce_own(queries, positives, vectors, config.temperature, banned=banned)
         return config.alpha * easy + (1 - config.alpha) * hard
 
 

@@ -1,6 +1,8 @@
 """Frozen text encoders and their cache on disk."""
 
-from synergen.text.cache import cache_root
-from synergen.text.encoder import encode_texts
+from synergen.text.catalogue import TextVectors, encode_catalogue
+from synergen.text.encode import encode_texts
+from synergen.text.encoder import Encoder, TextKind
+from synergen.text.projection import Projection
 
-__all__ = ["cache_root", "encode_texts"]
+__all__ = ["Encoder", "Projection", "TextKind", "TextVectors", "encode_catalogue", "encode_texts"]

@@ -1,55 +1,60 @@
-"""Matrices computed once per machine and memory-mapped by everyone after that."""
+"""Files computed once per machine, and matrices that everyone memory-maps after that."""
 
-import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
-from filelock import FileLock
 
-from synergen.errors import UserError
-from synergen.files import write_atomically
+from synergen.files import locked, write_atomically
 
+T = TypeVar("T")
 
-def cache_root() -> Path:
-    """`$SYNERGEN_CACHE`, or `~/.cache/synergen`."""
-    return Path(os.environ.get("SYNERGEN_CACHE") or Path.home() / ".cache" / "synergen").expanduser()
+BLOCK = 4096
+"""Rows of a matrix that are worked on at a time, where all would not fit in memory."""
 
 
-def cached_matrix(path: Path, n_rows: int, compute: Callable[[], np.ndarray]) -> np.memmap:
-    """The float16 matrix (n_rows, D) stored at `path`, computed and stored if it is not there yet.
+def cached(path: Path, load: Callable[[Path], T | None], write: Callable[[Path], None]) -> T:
+    """What `load` reads at `path`, after `write` has written it there if there is no whole file yet.
 
-    Processes that ask at the same time compute it once: the others wait. A stored file that is cut short or is
-    not such a matrix is computed again.
+    Processes that ask at the same time write it once: the others wait.
+
+    Args:
+        load: returns None where the file is absent or damaged.
 
     Raises:
         UserError: the folder cannot be written, or the disk is full.
     """
-    stored = _load(path, n_rows)
+    stored = load(path)
     if stored is not None:
         return stored
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path.with_suffix(".lock")).acquire()
-    except OSError as error:
-        raise UserError(
-            f"cannot write the text cache {path.parent}: {error.strerror or error}; "
-            "set SYNERGEN_CACHE to a folder that you can write to"
-        ) from error
-    with lock:
-        stored = _load(path, n_rows)  # another process may have been first
-        if stored is not None:
-            return stored
-        for left_behind in path.parent.glob(f".{path.name}.*.tmp"):  # by a writer that was killed
-            left_behind.unlink(missing_ok=True)
-        matrix = compute().astype(np.float16, copy=False)
-        write_atomically(path, lambda temporary: _save(temporary, matrix))
-    return np.load(path, mmap_mode="r")
+    with locked(path):
+        stored = load(path)  # another process may have been first
+        if stored is None:
+            write_atomically(path, write)
+            stored = load(path)
+    assert stored is not None
+    return stored
 
 
-def _save(path: Path, matrix: np.ndarray) -> None:
-    with open(path, "wb") as file:  # np.save would add .npy to a path
-        np.save(file, matrix)
+def cached_matrix(path: Path, n_rows: int, write: Callable[[Path], None]) -> np.memmap:
+    """The float16 matrix (n_rows, D) stored at `path`, read-only; see `cached`."""
+    return cached(path, partial(_load, n_rows=n_rows), write)
+
+
+def new_matrix(path: Path, n_rows: int, width: int) -> np.memmap:
+    """A matrix (n_rows, width) float16 of zeros in a file, to be filled in place.
+
+    Every byte is written at once: where the disk is full this raises OSError, while a page that finds no room when it
+    is filled would end the process.
+    """
+    with open(path, "wb") as file:
+        header = {"descr": "<f2", "fortran_order": False, "shape": (n_rows, width)}
+        np.lib.format.write_array_header_1_0(file, header)
+        for start in range(0, n_rows, BLOCK):
+            file.write(bytes(2 * width * min(BLOCK, n_rows - start)))
+    return np.load(path, mmap_mode="r+")
 
 
 def _load(path: Path, n_rows: int) -> np.memmap | None:

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from synergen.contract import Batch, Recommender
 from synergen.errors import UserError
@@ -17,6 +15,7 @@ from synergen.files import digest
 from synergen.precision import autocast_dtype
 from synergen.settings import LATER
 from synergen.training.checkpoint import load_checkpoint, save_checkpoint
+from synergen.training.step import Step, make_optimiser, take_step
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,9 @@ class TrainingConfig:
     clip_norm: float = 5.0
     decay: bool = field(default=False, metadata=LATER)
     """Lower both rates evenly to 0 by the end of the last epoch: for budgets that are meant to be used up."""
+    row_updates: bool = field(default=False, metadata=LATER)
+    """Update embedding tables in the rows that a step reads, so that its cost does not grow with the catalogue, where
+    the loss samples its negatives; see `RowAdamW` for how that differs from AdamW."""
     precision: str = "auto"
     """auto: bf16 autocast where the processor computes in it; fp32; bf16."""
 
@@ -98,7 +100,7 @@ def train(
         UserError: the loss or the gradient of a step is not finite. The step is not taken; the checkpoint is that of
             the last whole epoch, and beside it, in `.failed.pt`, are the batch and the weights that it met.
     """
-    optimiser = _optimiser(model, config)
+    optimiser = make_optimiser(model, _rates(config), config.weight_decay, config.row_updates)
     dtype = autocast_dtype(device, config.precision)
     summary, best_state = _resume(checkpoint, model, optimiser)
     while not summary.stopped:
@@ -113,29 +115,21 @@ def train(
             batch = batch.to(device)
             if config.decay:
                 _set_rates(optimiser, config, 1 - (epoch - 1 + min(1.0, (step - 1) / steps)) / config.max_epochs)
-            optimiser.zero_grad(set_to_none=True)
-            with torch.autocast(torch.device(device).type, dtype=dtype, enabled=dtype is not None):
-                terms = model.loss(batch)
-            loss = torch.stack([term.float() for term in terms.values()]).sum()
-            loss.backward()
-            norm = get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
-            value, norm_value = torch.stack([loss.detach(), norm.to(loss)]).tolist()  # one wait a step
-            if not (math.isfinite(value) and math.isfinite(norm_value)):
+            done = take_step(model, optimiser, batch, config.clip_norm, dtype)
+            if not done.taken:
                 failed = checkpoint.with_suffix(".failed.pt")
                 place = {"epoch": epoch, "step": step, "seed": seed}
                 save_checkpoint(failed, {**place, "batch": asdict(batch), "model": model.state_dict()})
                 kept = f"; the state after epoch {summary.epochs} is kept in {checkpoint}" if summary.epochs else ""
                 raise UserError(
-                    f"{_culprit(model, terms, value)} is not finite at epoch {epoch}, step {step}; lower learning_rate "
+                    f"{_culprit(model, done)} is not finite at epoch {epoch}, step {step}; lower learning_rate "
                     f"or set precision: fp32. The batch and the weights that it met are kept in {failed}{kept}"
                 )
-            clip_grads_with_norm_(model.parameters(), config.clip_norm, norm)
-            optimiser.step()
-            total, targets = total + value * count, targets + count
+            total, targets = total + done.loss * count, targets + count
             if report:
                 left = _seconds_left(start, step / steps, config.max_epochs - epoch, summary)
                 last = summary.curve[-1]["metric"] if summary.curve else None
-                report(Progress(epoch, config.max_epochs, step, steps, value, last, _best(summary), left))
+                report(Progress(epoch, config.max_epochs, step, steps, done.loss, last, _best(summary), left))
         summary.epochs = epoch
         if epoch % config.validate_every == 0 or epoch == config.max_epochs:
             metrics = validate(model)
@@ -173,19 +167,13 @@ def train(
     return summary
 
 
-def _culprit(model: Recommender, terms: dict[str, Tensor], loss: float) -> str:
+def _culprit(model: Recommender, done: Step) -> str:
     """The loss with its terms or, where that is finite, the parameters whose gradient is not."""
-    if not math.isfinite(loss):
-        return f"the loss ({', '.join(f'{name} {term.item():.4g}' for name, term in terms.items())})"
+    if not math.isfinite(done.loss):
+        return f"the loss ({', '.join(f'{name} {term.item():.4g}' for name, term in done.terms.items())})"
     names = [n for n, p in model.named_parameters() if p.grad is not None and not p.grad.norm().isfinite()]
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return f"the gradient of {', '.join(names[:3]) or 'all parameters together'}{more}"
-
-
-def _optimiser(model: Recommender, config: TrainingConfig) -> torch.optim.Optimizer:
-    rates = _rates(config)
-    groups = [{"params": p, "lr": rates[name], "name": name} for name, p in model.parameter_groups().items() if p]
-    return torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True)
 
 
 def _rates(config: TrainingConfig) -> dict[str, float]:

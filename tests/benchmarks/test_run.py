@@ -154,7 +154,7 @@ def test_bad_arguments_are_named(arguments, words, tmp_path, capsys):
 def test_a_results_folder_that_cannot_be_written_is_refused_before_any_training(shop, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert run.main(command(shop, tmp_path / "file" / "out")) == 2
-    assert "--out" in capsys.readouterr().err
+    assert "choose a writable folder" in capsys.readouterr().err
 
 
 def test_other_data_under_the_same_name_is_refused(finished, shop, tmp_path, capsys):

@@ -14,6 +14,8 @@ import pytest
 from benchmarks.formats import latex, markdown
 from benchmarks.tables import Run, Spec, Table, build, grid, load_spec, to_csv, to_json, write
 from synergen.errors import UserError
+from synergen.evaluation.slates import SlateRanks
+from synergen.runs import RunStore
 
 REGISTRY = {
     "SynerGen": frozenset({"recommendation", "search"}),
@@ -157,6 +159,37 @@ def test_full_ranking_and_a_single_seed_are_described_as_such() -> None:
     assert "seeds: 1; ± is the half-width of a 95 % interval over users (1.96 standard errors) and not over seeds" in (
         notes_of(table)
     )
+
+
+def test_several_questions_of_a_user_share_a_cluster_from_disk_to_table(tmp_path: Path) -> None:
+    """R@1 is 1 and 1 of one user's questions, 0 and 0 of the other's: SE² = 2 / 1 · (1 + 1) / 4² = ¼. N@5 of the ranks
+    1 1 3 7 is (1 + 1 + ½ + 0) / 4."""
+    ranks = SlateRanks(np.array([3, 4, 8, 9]), np.array([0, 0, 1, 1]), np.array([1.0, 1.0, 3.0, 7.0]))
+    made = make_run("SASRec", 0, {}, protocol=dict(TABLE3.protocol) | {"split": "last-2"})
+    RunStore(tmp_path).save(Run(made.record, {("recommendation", "pool"): ranks}))
+    loaded = RunStore(tmp_path).load("sasrec-0")
+    assert loaded is not None
+    table = build(TABLE3, {"SASRec": [loaded]}, REGISTRY)
+    metrics = row_of(table, "SASRec", "recommendation")["metrics"]
+    assert metrics["R@1"] == pytest.approx({"mean": 0.5, "low": 0.5 - 1.96 / 2, "high": 0.5 + 1.96 / 2})
+    assert metrics["N@5"]["mean"] == pytest.approx(0.625)
+    assert "last-2 split (k-core filter of 5); the last 2 events of each user test, the 2 before them validate; " in (
+        notes_of(table)
+    )
+    assert "the requests of a user taken together" in notes_of(table)
+
+
+@pytest.mark.parametrize(
+    ("split", "said"),
+    [
+        ("point-10+7d", "the last 10 % of all events by time are the test period"),
+        ("point-10+7d", "asked about unless it falls into the first 7 days"),
+        ("per-task", "the last feed event and the last search of each user test"),
+    ],
+)
+def test_what_a_split_holds_out_is_said_where_its_name_does_not(split: str, said: str) -> None:
+    run = make_run("SASRec", 0, {"recommendation": [1, 2]}, protocol=dict(TABLE3.protocol) | {"split": split})
+    assert said in notes_of(build(TABLE3, {"SASRec": [run]}, REGISTRY))
 
 
 def test_no_warning_on_the_papers_own_data() -> None:

@@ -7,7 +7,8 @@ import pytest
 from synergen.data.dataset import find_source, load_dataset, statistics
 from synergen.data.filters import Filter, apply_filter
 from synergen.errors import UserError
-from synergen.events import number_events, validate
+from synergen.events import number_events
+from synergen.raw import validate
 
 
 def log_of(rows, items=None, **columns):
@@ -35,7 +36,7 @@ def test_users_with_fewer_than_three_events_are_dropped_and_counted():
 
 def test_duplicated_events_are_dropped_and_counted():
     raw = log_of([*ROWS, ("a", 8, 10)])
-    assert len(raw.interactions) == 6
+    assert len(raw) == 6
     assert raw.dropped["duplicated events"] == 1
 
 
@@ -106,8 +107,8 @@ def test_one_pass_counts_once_and_k_core_repeats():
     # item z occurs once, so under a count of 2 user b keeps one event in one pass and leaves in the 2-core
     rows = [("a", "x", 1), ("a", "y", 2), ("c", "x", 1), ("c", "y", 2), ("b", "z", 1), ("b", "x", 2)]
     raw = log_of(rows)
-    assert len(apply_filter(raw, Filter.ONE_PASS, 2).interactions) == 5
-    assert len(apply_filter(raw, Filter.K_CORE, 2).interactions) == 4
+    assert len(apply_filter(raw, Filter.ONE_PASS, 2)) == 5
+    assert len(apply_filter(raw, Filter.K_CORE, 2)) == 4
     with pytest.raises(UserError, match="no event is left"):
         apply_filter(raw, Filter.K_CORE, 9)
 

@@ -8,12 +8,13 @@ from synergen.data.filters import Filter, apply_filter
 from synergen.data.folder import load_folder
 from synergen.data.impressions import number_requests, with_impressions
 from synergen.errors import UserError
-from synergen.events import EventLog, validate
+from synergen.events import EventLog
+from synergen.raw import validate
 
 
 def read(interactions, items, impressions) -> EventLog:
     raw = validate(interactions, items, "toy", "toy")
-    return number_requests(with_impressions(raw, impressions, items, "toy"))
+    return number_requests(with_impressions(raw, impressions, "toy"))
 
 
 def test_numbering_keeps_what_the_tables_say():
@@ -116,7 +117,7 @@ def test_events_must_be_of_what_their_request_showed():
 
 def test_filters_refuse_impressions():
     interactions, items, impressions = toy_requests()
-    raw = with_impressions(validate(interactions, items, "toy", "toy"), impressions, items, "toy")
+    raw = with_impressions(validate(interactions, items, "toy", "toy"), impressions, "toy")
     with pytest.raises(UserError, match="would tear holes"):
         apply_filter(raw, Filter.K_CORE)
 

@@ -11,7 +11,7 @@ from synergen.data.impressions import with_impressions
 from synergen.data.slates import STRONGER_SHARE, slate_batches, slate_questions, weekly_windows
 from synergen.data.splits import DAY, Part
 from synergen.errors import UserError
-from synergen.events import validate
+from synergen.raw import validate
 
 
 def test_parts_are_the_last_days(split):
@@ -113,6 +113,6 @@ def test_a_log_without_impressions_has_no_such_split():
     with pytest.raises(UserError, match="no impressions"):
         prepare(validate(interactions, items, "toy", "toy"), 0.5, "time")
     interactions, items, impressions = toy_requests(days=3)
-    raw = with_impressions(validate(interactions, items, "toy", "toy"), impressions, items, "toy")
+    raw = with_impressions(validate(interactions, items, "toy", "toy"), impressions, "toy")
     with pytest.raises(UserError, match="nothing is left to train on"):
         prepare(raw, 0.0, "time")

@@ -10,7 +10,8 @@ from synergen.data.candidates import pools
 from synergen.data.splits import LeaveOneOut, Part
 from synergen.evaluation.audit import PopularRanker, SeenRanker, leak_shares
 from synergen.evaluation.ranking import full_ranks, pool_ranks
-from synergen.events import number_events, validate
+from synergen.events import number_events
+from synergen.raw import validate
 
 
 class Coarse(Recommender):

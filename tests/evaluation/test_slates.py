@@ -96,6 +96,8 @@ RANKS = SlateRanks(np.array([2, 2, 5, 8]), np.array([0, 0, 0, 3]), np.array([1.0
 def test_metrics_by_hand():
     # 1 / log2(1 + rank): 1, ½ for ranks 1 and 3; the ideal of two is 1 + 1 / log2 3
     assert RANKS.values("NDCG") == pytest.approx([1.5 / (1 + 1 / np.log2(3)), 1 / np.log2(3.5), 1.0])
+    assert RANKS.values("N@1").tolist() == [1.0, 0.0, 1.0]
+    assert RANKS.values("N@2") == pytest.approx([1 / (1 + 1 / np.log2(3)), 0.0, 1.0])  # of the ranks 1 and 3 one counts
     assert RANKS.values("MRR") == pytest.approx([1.0, 0.4, 1.0])
     assert RANKS.values("R@1").tolist() == [1.0, 0.0, 1.0]  # of two chosen, one at most can be first
     assert RANKS.values("R@2").tolist() == [0.5, 0.0, 1.0]
@@ -105,8 +107,8 @@ def test_metrics_by_hand():
 
 
 def test_unknown_metrics_and_empty_parts_are_refused():
-    with pytest.raises(UserError, match="unknown metric 'N@5'"):
-        RANKS.values("N@5")
+    with pytest.raises(UserError, match="unknown metric 'P@5'"):
+        RANKS.values("P@5")
     with pytest.raises(UserError, match="no request of this part has a choice"):
         SlateRanks(np.empty(0, int), np.empty(0, int), np.empty(0)).metrics(["MRR"])
 

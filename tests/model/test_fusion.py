@@ -4,6 +4,7 @@ import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
+from synergen.model import fusion
 from synergen.model.fusion import Fusion, ItemTable, Standardiser, TextTable
 
 
@@ -11,6 +12,18 @@ def test_standardise_by_hand() -> None:
     # Rows with text: (1, 5) and (3, 5). Mean (2, 5); std (1, 0), and a constant dimension is left at zero.
     vectors = np.array([[0, 0], [1, 5], [0, 0], [3, 5]], dtype=np.float16)
     assert_close(Standardiser(vectors, 0.5)(vectors), torch.tensor([[0, 0], [-0.5, 0], [0, 0], [0.5, 0]]).half())
+
+
+def test_standardising_in_pieces_is_standardising_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Reference: the definition over the whole float32 matrix. Rows and columns are no multiples of the pieces.
+    vectors = np.random.default_rng(0).normal(size=(100, 150)).astype(np.float16)
+    vectors[::7] = 0
+    rows = torch.from_numpy(vectors).float()
+    texts = rows[rows.any(dim=1)]
+    expected = (rows - texts.mean(dim=0)) / texts.std(dim=0, correction=0) * 0.1
+    expected[::7] = 0
+    monkeypatch.setattr(fusion, "_ROWS", 30)
+    assert torch.equal(Standardiser(vectors, 0.1)(vectors), expected.half())
 
 
 @pytest.mark.parametrize("inputs", ["id", "text", "both"])

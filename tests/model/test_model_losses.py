@@ -82,6 +82,16 @@ def test_infonce_equals_torch_cross_entropy_with_gradients(monkeypatch: pytest.M
     assert_close(plain, infonce(queries, positives, negatives, 0.5, banned=banned), atol=1e-5, rtol=1e-5)
 
 
+def test_queries_of_a_group_share_what_is_banned(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Reference: the groups' rows written out for each query.
+    queries, positives, negatives, _ = random_problem()
+    banned = torch.tensor([[True, False, False] * 3, [False] * 9, [False, True, True] * 3])
+    groups = torch.arange(11) % 3
+    monkeypatch.setattr(losses, "MAX_LOGITS", 20)  # chunks of two queries
+    together = infonce(queries, positives, negatives, 0.5, banned=banned, groups=groups)
+    assert together.item() == infonce(queries, positives, negatives, 0.5, banned=banned[groups]).item()
+
+
 @pytest.mark.parametrize("max_logits", [1 << 20, 25, 1])
 def test_full_softmax_equals_torch_cross_entropy_in_any_chunks(max_logits: int) -> None:
     queries, _, items, _ = random_problem()

@@ -45,3 +45,5 @@ def test_is_chosen_equals_a_search_in_each_sequence() -> None:
     items = torch.randint(1, 30, (5, 12), generator=g)
     found = is_chosen(items, torch.arange(5)[:, None], targets, target_rows, 30)
     assert found.tolist() == [[(r, int(i)) in chosen for i in row] for r, row in enumerate(items)]
+    nothing = torch.zeros(0, dtype=torch.int64)
+    assert not is_chosen(items, torch.arange(5)[:, None], nothing, nothing, 30).any()

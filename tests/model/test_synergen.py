@@ -9,6 +9,7 @@ from torch.testing import assert_close
 
 from synergen.contract import Batch, DataView, Histories, Requests, Task
 from synergen.errors import UserError
+from synergen.model import losses
 from synergen.model import synergen as module
 from synergen.model.negatives import uniform_except
 from synergen.model.synergen import SynerGen
@@ -206,6 +207,31 @@ def test_retrieval_losses_are_their_definition_on_what_a_server_answers(
     outputs, found = model.user_vectors(feeds), [found[i] for i in follows]
     expected = in_batch_loss(outputs, items, found, batch, view, corrected)
     assert terms["context"].item() == pytest.approx(2 * expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("hard", ["sampled", "popular", "mined", "query", "impressions"])
+def test_at_alpha_one_nothing_hard_is_drawn_read_or_computed(
+    make_model: Make, make_batch: MakeBatch, monkeypatch: pytest.MonkeyPatch, hard: str
+) -> None:
+    # Every item is an easy negative, so that retrieval is the full softmax but for what its own user chose.
+    def forbidden(*_: object) -> None:
+        raise AssertionError("hard negatives weigh nothing")
+
+    monkeypatch.setattr(SynerGen, "_hard", forbidden)
+    monkeypatch.setattr(losses, "infonce_own", forbidden)
+    monkeypatch.setattr("synergen.model.synergen.build_index", forbidden)
+    model = make_model(easy="uniform", easy_negatives=2000, alpha=1.0, temperature=1.0, hard=hard)
+    batch = make_batch([6, 2, 7])
+    model.begin_epoch(1)
+    found, searches = prefixes(batch, Task.SEARCH)
+    logits = model.user_vectors(searches) @ model.item_vectors().T  # (N, V + 1)
+    targets = torch.tensor([batch.events.items[b, e] for b, e in found])
+    ruled_out = torch.zeros_like(logits, dtype=torch.bool)
+    for row, ((b, _), target) in enumerate(zip(found, targets, strict=True)):
+        ruled_out[row, batch.events.items[b]] = True
+        ruled_out[row, 0], ruled_out[row, target] = True, False
+    expected = F.cross_entropy(logits.masked_fill(ruled_out, -torch.inf), targets)
+    assert_close(model.loss(batch)["retrieval"], expected, atol=1e-5, rtol=1e-5)
 
 
 def test_full_softmax_is_cross_entropy_on_what_a_server_answers(make_model: Make, make_batch: MakeBatch) -> None:

@@ -29,6 +29,13 @@ class Slope(Recommender):
         return {"square": ((self.w - self.target + noise) ** 2).sum(), "table": self.table.weight.square().sum()}
 
 
+class Row(Slope):
+    """It reads one of the table's two rows in each step, so that these have moments of different ages."""
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        return {"square": ((self.w - self.target) ** 2).sum(), "table": self.table(torch.randint(2, (1,))).exp().sum()}
+
+
 def one_batch(epoch: int) -> Iterator[Batch]:
     zeros = torch.zeros(1, 2, dtype=torch.long)
     events = Histories(zeros, zeros, zeros, zeros, zeros, torch.tensor([2]))
@@ -77,17 +84,18 @@ class Killed(BaseException):
     """Stands for kill -9: nothing gets to clean up after it."""
 
 
+@pytest.mark.parametrize(("kind", "row_updates"), [(Slope, False), (Row, True)])
 @pytest.mark.parametrize("killed_in_epoch", [1, 4])
-def test_a_killed_training_resumes_to_the_same_weights(tmp_path, killed_in_epoch):
-    whole, expected = fit(tmp_path / "whole", closeness)
+def test_a_killed_training_resumes_to_the_same_weights(tmp_path, killed_in_epoch, kind, row_updates):
+    whole, expected = fit(tmp_path / "whole", closeness, model=kind(), row_updates=row_updates)
 
     def kill(progress: Progress) -> None:
         if progress.epoch == killed_in_epoch:
             raise Killed
 
     with pytest.raises(Killed):
-        fit(tmp_path / "killed", closeness, report=kill)
-    resumed, summary = fit(tmp_path / "killed", closeness)
+        fit(tmp_path / "killed", closeness, model=kind(), report=kill, row_updates=row_updates)
+    resumed, summary = fit(tmp_path / "killed", closeness, model=kind(), row_updates=row_updates)
     assert torch.equal(resumed.w, whole.w)
     assert torch.equal(resumed.table.weight, whole.table.weight)
     assert [p["metric"] for p in summary.curve] == [p["metric"] for p in expected.curve]
@@ -151,6 +159,22 @@ def test_a_gradient_that_is_not_finite_changes_nothing_and_is_kept(tmp_path, bat
         assert kept["batch"]["slates"] is None
     else:
         assert torch.equal(kept["batch"]["slates"]["items"], batch.slates.items)
+
+
+class Pole(Row):
+    """The gradient of the one row that it reads is infinite, d√x/dx at 0."""
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        row = self.table(torch.tensor([1]))
+        return {"root": (row - row.detach()).sqrt().sum()}
+
+
+def test_a_sparse_gradient_that_is_not_finite_is_named(tmp_path):
+    """It is the table's, of which no number may change."""
+    model = Pole()
+    with pytest.raises(UserError, match=r"the gradient of table\.weight is not finite at epoch 1, step 1"):
+        fit(tmp_path, closeness, model=model, row_updates=True)
+    assert model.table.weight.flatten().tolist() == [1, 1]
 
 
 class Steep(Slope):

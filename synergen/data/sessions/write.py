@@ -1,24 +1,19 @@
 """The simulation written to a folder, block of users by block of users."""
 
-import os
-import shutil
-import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-from filelock import FileLock
 
 from synergen.data.sessions.block import simulate_block
 from synergen.data.sessions.catalogue import catalogue_size, make_catalogue
 from synergen.data.sessions.tables import block_tables, catalogue_tables
 from synergen.errors import UserError
-from synergen.files import write_json
-from synergen.text.cache import cache_root
+from synergen.files import cache_root, locked, whole_folder, write_json
 
 VERSION = 3
 """Of the simulator: raise it whenever the same users and seed give other data."""
@@ -44,7 +39,7 @@ def simulate(folder: Path, users: int = 10_000, seed: int = 0, progress: Progres
         raise UserError(f"sessions of {users} users: the simulator takes {FEWEST_USERS:,} to {MOST_USERS:,} users")
     if folder.exists():
         raise UserError(f"{folder} exists already; name a new folder or remove this one")
-    with _whole_folder(folder) as partial:
+    with whole_folder(folder) as partial:
         counts = _write_tables(partial, users, seed, progress)
         write_json(partial / "sessions.json", {"version": VERSION, "users": users, "seed": seed} | counts)
 
@@ -58,41 +53,11 @@ def folder_for(users: int, seed: int = 0) -> Path:
     """
     size = f"{users // 1000}k" if users % 1000 == 0 else str(users)
     folder = cache_root() / "sessions" / f"v{VERSION}-seed{seed}" / f"sessions-{size}"
-    if folder.exists():
-        return folder
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder.with_name(f"{folder.name}.lock")).acquire()
-    except OSError as error:
-        raise UserError(
-            f"cannot write {folder.parent}: {error.strerror or error}; set SYNERGEN_CACHE to a folder that you can "
-            "write to"
-        ) from error
-    with lock:
-        if not folder.exists():  # another process may have been first
-            for left_behind in folder.parent.glob(f".{folder.name}.*.tmp"):  # by a writer that was killed
-                shutil.rmtree(left_behind, ignore_errors=True)
-            simulate(folder, users, seed)
+    if not folder.exists():
+        with locked(folder):
+            if not folder.exists():  # another process may have been first
+                simulate(folder, users, seed)
     return folder
-
-
-@contextmanager
-def _whole_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside `folder` that takes its name in the end, or is removed."""
-    partial: Path | None = None
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".tmp"))
-        yield partial
-        os.chmod(partial, 0o755)
-        os.replace(partial, folder)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {folder}: {error.strerror or error}; free some space or choose a writable folder"
-        ) from error
-    finally:
-        if partial is not None:
-            shutil.rmtree(partial, ignore_errors=True)
 
 
 def _write_tables(folder: Path, users: int, seed: int, progress: Progress | None) -> dict[str, int]:
