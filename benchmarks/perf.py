@@ -18,7 +18,7 @@ if __package__ in (None, ""):  # python benchmarks/perf.py, without installation
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import measure
-from benchmarks.figures import decoder, serving, training  # noqa: F401 - registers their figures
+from benchmarks.figures import decoder, evaluation, preparation, serving, training  # noqa: F401 - registers their figures
 from synergen.console import exit_status
 from synergen.errors import UserError, unknown_name
 from synergen.files import write_json
@@ -26,7 +26,7 @@ from synergen.precision import autocast_dtype
 
 EXAMPLES = """\
 examples:
-  python benchmarks/perf.py                                     all figures, about three minutes
+  python benchmarks/perf.py                                     all figures; those of preparation take minutes
   python benchmarks/perf.py --only rank_candidates_scaling      one figure; --only may be repeated
   python benchmarks/perf.py --threads 2 --json perf.json        on two threads, kept as JSON too
 """

@@ -98,7 +98,7 @@ class EventLog:
             shown = self.impressions
             arrays += (shown.offsets, shown.times, shown.queries, shown.stops, shown.items, shown.outcomes)
         texts = (*self.titles, *self.query_texts, *self.action_names)
-        return digest(*(np.ascontiguousarray(a).tobytes() for a in arrays), *texts)
+        return digest(*(np.ascontiguousarray(a).data for a in arrays), *texts)
 
 
 MIN_EVENTS = 3
@@ -113,14 +113,14 @@ def number_events(raw: RawLog) -> EventLog:
     Raises:
         UserError: no user has three events.
     """
-    counts = raw.user.counts()
+    counts = raw.user.counts
     rare = (counts > 0) & (counts < MIN_EVENTS)
     kept = raw.only(~rare[raw.user.codes]) if rare.any() else raw
     if not len(kept):
         raise UserError(f"{raw.name}: no user has {MIN_EVENTS} events or more; leave-one-out needs that many")
     user, item, action = kept.user.ranked(), kept.item.ranked(), kept.action.ranked()
     order = by_user_and_time(user.codes, kept.times)
-    offsets = np.concatenate([[0], np.cumsum(user.counts())]).astype(np.int64)
+    offsets = np.concatenate([[0], np.cumsum(user.counts)]).astype(np.int64)
     titles, categories = described(item.ids, raw.catalogue)
     queries, query_texts = given_queries(kept.query, len(kept))
     return EventLog(

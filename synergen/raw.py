@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Final, cast
 
 import numpy as np
@@ -37,7 +38,9 @@ def category_paths(paths: Sequence[Sequence[Sequence[str]]]) -> pl.Series:
 
 
 def listed(paths: pl.Series) -> list[list[list[str]]]:
-    """The column as lists, an empty one for null."""
+    """The column as lists, an empty one for null; where nobody knows categories, items share one empty list."""
+    if not paths.list.len().sum():
+        return [[]] * len(paths)
     return [one or [] for one in paths.to_arrow().to_pylist()]
 
 
@@ -72,18 +75,17 @@ class Coded:
     def __len__(self) -> int:
         return len(self.codes)
 
+    @cached_property
     def counts(self) -> np.ndarray:
         """How often each of `ids` occurs."""
-        return np.bincount(
-            self.codes[self.codes >= 0] if (self.codes < 0).any() else self.codes, minlength=len(self.ids)
-        )
+        return np.bincount(self.codes + 1, minlength=len(self.ids) + 1)[1:]  # null, -1, is counted and left out
 
     def __getitem__(self, rows: np.ndarray) -> "Coded":
         return Coded(self.codes[rows], self.ids)
 
     def ranked(self) -> "Coded":
         """The same values by numbers in the order of the ids, of which those that occur stay."""
-        present = np.flatnonzero(self.counts())
+        present = np.flatnonzero(self.counts)
         ids = self.ids.gather(present)
         order = ids.arg_sort().to_numpy()
         numbers = np.full(len(self.ids) + 1, -1, np.int32)  # the last for null, -1
@@ -316,7 +318,7 @@ def catalogue(items: Frame, source: str) -> pl.DataFrame:
 def described(ids: pl.Series, known: pl.DataFrame | None) -> tuple[list[str], list[list[list[str]]]]:
     """Titles and category paths of items, "" and none where the catalogue does not know them."""
     if known is None:
-        return [""] * len(ids), [[] for _ in range(len(ids))]
+        return [""] * len(ids), [[]] * len(ids)
     keys = known.with_columns(
         pl.col(Columns.ITEM).cast(ids.dtype, strict=False)
     )  # 7 in a log may be "7" in a catalogue

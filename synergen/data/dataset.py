@@ -18,6 +18,8 @@ from synergen.data.prepared import (
     altered_files,
     read_manifest,
     read_prepared,
+    recall_sums,
+    sha256_of,
     stamps,
     write_manifest,
     write_prepared,
@@ -147,11 +149,11 @@ def prepare_source(source: Source, rules: Rules, report: Report = silent, *, aga
     folder = prepared_folder(source, rules)
     ready = None if again else _still_good(source, folder)
     if ready is None:
-        files = source.files()  # missing ones are told of before anything is locked
+        source.files()  # missing ones are told of before anything is locked
         with locked(folder):
             ready = None if again else _still_good(source, folder)  # another process may have been first
             if ready is None:
-                ready = _prepare(source, rules, folder, files, report)
+                ready = _prepare(source, rules, folder, report)
     return ready
 
 
@@ -175,10 +177,11 @@ def _still_good(source: Source, folder: Path) -> Prepared | None:
     manifest = read_manifest(folder)
     if manifest is None:
         return None
+    recall_sums(manifest)
     if not _stamped(source, manifest):
         if source.source_hash() != manifest["source"]["hash"]:
             return None
-        manifest["source"]["files"] = stamps(source.files())  # copied or touched, and the same inside
+        manifest["source"]["files"] = _told_of(source)  # copied or touched, and the same inside
         write_manifest(folder, manifest)
     return Prepared(source, folder, manifest)
 
@@ -186,17 +189,25 @@ def _still_good(source: Source, folder: Path) -> Prepared | None:
 def _stamped(source: Source, manifest: Mapping[str, Any]) -> bool:
     """Whether no source file was touched since, or none is there any more."""
     try:
-        return stamps(source.files()) == manifest["source"]["files"]
+        now = stamps(source.files())
     except UserError:
         return True
+    return now == [{key: told[key] for key in now[0]} for told in manifest["source"]["files"]]
 
 
-def _prepare(source: Source, rules: Rules, folder: Path, files: list[Path], report: Report) -> Prepared:
+def _told_of(source: Source) -> list[dict[str, Any]]:
+    """What a manifest tells of the raw files; checksums of published ones, which can be large."""
+    files = source.files()
+    sums = [{"sha256": sha256_of(path)} for path in files] if source.recipe else [{}] * len(files)
+    return [stamp | told for stamp, told in zip(stamps(files), sums, strict=True)]
+
+
+def _prepare(source: Source, rules: Rules, folder: Path, report: Report) -> Prepared:
     start = time.perf_counter()
-    stamped, made_from = stamps(files), source.source_hash()
+    files, made_from = _told_of(source), source.source_hash()
     recipe = source.recipe
     raw = replace(source.load(report), name=source.name)
-    counted = _published_counts(recipe, raw) | unpublished_files(recipe, files) if recipe else {}
+    counted = _published_counts(recipe, raw) | unpublished_files(recipe, source.files()) if recipe else {}
     raw = apply_filter(raw, rules.filter, rules.min_count)
     if rules.max_users is not None:
         raw = _sampled(raw, rules.max_users, rules.min_count)
@@ -205,7 +216,7 @@ def _prepare(source: Source, rules: Rules, folder: Path, files: list[Path], repo
     manifest: dict[str, Any] = {
         "name": source.name,
         "about": counted,
-        "source": {"about": source.about, "identity": source.identity, "hash": made_from, "files": stamped},
+        "source": {"about": source.about, "identity": source.identity, "hash": made_from, "files": files},
         **({"licence": recipe.licence, "downloads": [asdict(one) for one in recipe.downloads]} if recipe else {}),
         "rules": asdict(rules),
         "query_rule": query_rule,
@@ -223,8 +234,8 @@ def _published_counts(recipe: Recipe, raw: RawLog) -> dict[str, Any]:
         return {}
     theirs = recipe.published
     ours = {
-        "users": int((raw.user.counts() > 0).sum()),
-        "items": int((raw.item.counts() > 0).sum()),
+        "users": int((raw.user.counts > 0).sum()),
+        "items": int((raw.item.counts > 0).sum()),
         "events": len(raw),
     }
     lines: dict[str, Any] = {}

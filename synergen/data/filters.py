@@ -31,23 +31,25 @@ def apply_filter(raw: RawLog, rule: Filter, min_count: int = 5) -> RawLog:
         return raw
     if raw.impressions is not None:
         raise UserError(f"{raw.name}: the {rule} filter would tear holes into what requests showed; use none")
-    kept = raw.only(_frequent(raw, min_count, items_too=True))
-    dropped = dict(raw.dropped)
+    users, items, dropped = raw.user.codes, raw.item.codes, dict(raw.dropped)
+    frequent = (raw.user.counts >= min_count)[users]
+    frequent &= (raw.item.counts >= min_count)[items]
+    rows = np.flatnonzero(frequent)
     if rule is Filter.ONE_PASS_THEN_USERS:
-        after_items = np.count_nonzero(kept.item.counts())
-        kept = kept.only(_frequent(kept, min_count, items_too=False))
-        lost = after_items - np.count_nonzero(kept.item.counts())
-        dropped[f"items left without events when users with fewer than {min_count} went"] = int(lost)
+        occurred = np.count_nonzero(np.bincount(items[rows]))
+        rows = _frequent(rows, users, min_count)
+        label = f"items left without events when users with fewer than {min_count} went"
+        dropped[label] = int(occurred - np.count_nonzero(np.bincount(items[rows])))
     before = len(raw)
-    while rule is Filter.K_CORE and len(kept) < before:
-        before, kept = len(kept), kept.only(_frequent(kept, min_count, items_too=True))
-    if not len(kept):
+    while rule is Filter.K_CORE and len(rows) < before:
+        before, rows = len(rows), _frequent(_frequent(rows, users, min_count), items, min_count)
+    if not len(rows):
         raise UserError(f"{raw.name}: no event is left by the {rule} filter of {min_count}; ask for a lower count")
-    dropped[f"events dropped by the {rule} filter of {min_count}"] = len(raw) - len(kept)
-    return replace(kept, dropped=dropped)
+    dropped[f"events dropped by the {rule} filter of {min_count}"] = len(raw) - len(rows)
+    return replace(raw.only(rows), dropped=dropped)
 
 
-def _frequent(raw: RawLog, min_count: int, items_too: bool) -> np.ndarray:
-    """(N,) bool: the event's user, and its item, have the count."""
-    users = (raw.user.counts() >= min_count)[raw.user.codes]
-    return users & (raw.item.counts() >= min_count)[raw.item.codes] if items_too else users
+def _frequent(rows: np.ndarray, codes: np.ndarray, min_count: int) -> np.ndarray:
+    """Those of `rows` whose code occurs often enough among them."""
+    own = codes[rows]
+    return rows[(np.bincount(own) >= min_count)[own]]

@@ -8,7 +8,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -87,22 +86,34 @@ def checksums(folder: Path) -> dict[str, dict[str, Any]]:
     """Bytes and SHA-256 of every array and table of a folder, by name."""
     files = sorted(path for path in folder.iterdir() if path.suffix in (".npy", ".parquet"))
     with ThreadPoolExecutor() as pool:
-        sums = pool.map(sha256_of, files)
+        sums = pool.map(_hash, files)
         return {
             path.name: {"bytes": path.stat().st_size, "sha256": found} for path, found in zip(files, sums, strict=True)
         }
 
 
+_known_sums: dict[tuple[str, int, int], str] = {}
+
+
 def sha256_of(path: Path) -> str:
-    """Of a file's contents; a file that has not changed since is not read again by the same process."""
-    status = path.stat()
-    return _sha256_of(path.resolve(), status.st_size, status.st_mtime_ns)
+    """Of a file's contents; one of the same size and time of change as before is not read again."""
+    (stamp,) = stamps([path])
+    key = tuple(stamp.values())
+    if key not in _known_sums:
+        _known_sums[key] = _hash(path)
+    return _known_sums[key]
 
 
-@lru_cache(maxsize=256)
-def _sha256_of(path: Path, size: int, mtime_ns: int) -> str:
+def _hash(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def recall_sums(manifest: Mapping[str, Any]) -> None:
+    """Take the checksums of raw files over from what was prepared of them."""
+    for told in manifest["source"]["files"]:
+        if "sha256" in told:
+            _known_sums[told["path"], told["bytes"], told["mtime_ns"]] = told["sha256"]
 
 
 def read_prepared(folder: Path, manifest: Mapping[str, Any]) -> EventLog:

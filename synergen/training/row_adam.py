@@ -9,21 +9,20 @@ from torch import Tensor
 
 
 class RowAdamW(torch.optim.AdamW):
-    """AdamW that updates embedding tables, the parameters of the group `sparse`, only in the rows that a step reads.
+    """AdamW that updates a parameter with a sparse gradient in the rows that the gradient names, and no others.
 
-    Each row is trained as if by an AdamW of its own that sees only the steps that read it: weights and moments of the
-    other rows rest, without decay, and the bias correction counts the updates of the row, as what it corrects (Kingma
-    and Ba 2015, section 3) is the number of terms in the row's averages. `torch.optim.SparseAdam` counts all steps
-    instead, so that a row which turns up late begins with steps (1 - β₁) / √(1 - β₂) = 3.2 times as long. Where every
-    step reads every row this is AdamW.
+    Weights and moments of the other rows rest, without decay. The bias correction counts the steps of the whole
+    parameter, as `torch.optim.SparseAdam` and TensorFlow's LazyAdam do: counting those of each row, a row that is read
+    now and then moves (1 - β₁) / √(1 - β₂) = 3.2 times less at first, and lags further behind AdamW, whose momentum
+    goes on moving a row that is not read. Where every step reads every row this is AdamW, whose state it shares:
+    2 D numbers a row.
 
-    A row is read where the gradient is sparse and names it; a dense gradient reads them all. Sparse gradients must be
-    coalesced. Kept are 2 D + 1 numbers a row. `step` uses the gradients of tables up.
+    Sparse gradients must be coalesced; `step` uses them up.
     """
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update the rows read of the tables, and everything else densely.
+        """Update the rows named by sparse gradients, and densely whatever has a dense one.
 
         Raises:
             TypeError: a closure is given; no step is computed twice here.
@@ -31,33 +30,26 @@ class RowAdamW(torch.optim.AdamW):
         if closure is not None:
             raise TypeError("RowAdamW takes no closure")
         for group in self.param_groups:
-            if group["name"] == "sparse":
-                for table in group["params"]:
-                    if table.grad is not None:
-                        _update(table, self.state[table], group)
-                        table.grad = None  # so that the dense step passes it by
+            for table in group["params"]:
+                if table.grad is not None and table.grad.is_sparse:
+                    _update(table, table.grad, self.state[table], group)
+                    table.grad = None  # so that the dense step passes it by
         return super().step()
 
 
-def _update(table: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> None:
+def _update(table: Tensor, gradient: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> None:
     if not state:
-        state["step"] = table.new_zeros(len(table), 1)  # whole numbers, exact up to 2²⁴ updates of a row
+        state["step"] = torch.zeros((), device=table.device)
         state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(table), torch.zeros_like(table)
-    gradient = table.grad
-    assert gradient is not None
-    if gradient.is_sparse:
-        rows, gradient = gradient.indices()[0], gradient.values()  # (n,), (n, D)
-    else:
-        rows = torch.arange(len(table), device=table.device)
+    state["step"] += 1
+    rows, values = gradient.indices()[0], gradient.values()  # (n,), (n, D)
     beta1, beta2 = group["betas"]
-    steps = state["step"].index_select(0, rows).add_(1)  # (n, 1)
-    mean = state["exp_avg"].index_select(0, rows).lerp_(gradient, 1 - beta1)  # (n, D)
-    square = state["exp_avg_sq"].index_select(0, rows).mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-    state["step"].index_copy_(0, rows, steps)
+    mean = state["exp_avg"].index_select(0, rows).lerp_(values, 1 - beta1)  # (n, D)
+    square = state["exp_avg_sq"].index_select(0, rows).mul_(beta2).addcmul_(values, values, value=1 - beta2)
     state["exp_avg"].index_copy_(0, rows, mean)
     state["exp_avg_sq"].index_copy_(0, rows, square)
-    scale = square.div_(_weight_seen(beta2, steps)).sqrt_().add_(group["eps"])
-    change = mean.div_(scale).mul_(group["lr"] / _weight_seen(beta1, steps))
+    scale = square.div_(_weight_seen(beta2, state["step"])).sqrt_().add_(group["eps"])
+    change = mean.div_(scale).mul_(group["lr"] / _weight_seen(beta1, state["step"]))
     kept = table.index_select(0, rows).mul_(1 - group["lr"] * group["weight_decay"])
     table.index_copy_(0, rows, kept.sub_(change))
 

@@ -25,7 +25,7 @@ def test_numbers_stand_for_the_values(values):
     coded = Coded.of(values)
     assert coded.values().to_list() == values.to_list()
     assert len(set(coded.ids)) == len(coded.ids)
-    assert coded.counts().tolist() == [values.to_list().count(one) for one in coded.ids]
+    assert coded.counts.tolist() == [values.to_list().count(one) for one in coded.ids]
 
 
 @given(columns, st.data())

@@ -8,6 +8,7 @@ from torch import Tensor
 from synergen.contract import DotProductRecommender, Recommender, Requests, Task
 from synergen.data.candidates import pools
 from synergen.data.splits import LeaveOneOut, Part
+from synergen.evaluation import catalogue
 from synergen.evaluation.audit import PopularRanker, SeenRanker, leak_shares
 from synergen.evaluation.ranking import full_ranks, pool_ranks
 from synergen.events import number_events
@@ -42,6 +43,30 @@ class Vectors(DotProductRecommender):
         return self.table.weight
 
 
+class Few(Vectors):
+    """Two small whole numbers an item, whose products are exact and tie often, and a bias."""
+
+    def __init__(self, n_items: int) -> None:
+        super().__init__(n_items)
+        self.table.weight.data.zero_()[1:, :2] = torch.randint(-2, 3, (n_items, 2)).float()
+
+    def item_bias(self) -> Tensor:
+        return torch.arange(len(self.table.weight)).remainder(3).float()
+
+
+class Scores(Recommender):
+    """The scores of a model, without its vectors."""
+
+    tasks = frozenset(Task)
+
+    def __init__(self, model: Recommender) -> None:
+        super().__init__()
+        self.model = model
+
+    def score(self, requests: Requests, candidates: Tensor) -> Tensor:
+        return self.model.score(requests, candidates)
+
+
 def plain_full_ranks(toy, part, task) -> np.ndarray:
     log, ranks = toy.log, np.full(toy.log.n_users, np.nan)
     for user in range(log.n_users):
@@ -62,6 +87,18 @@ def plain_full_ranks(toy, part, task) -> np.ndarray:
 def test_full_ranks_are_those_of_the_plain_loop(toy, part, task):
     ranks = full_ranks(Coarse(), toy.log, toy.split, part, task, max_history=50)
     np.testing.assert_array_equal(ranks, plain_full_ranks(toy, part, task))
+
+
+@pytest.mark.parametrize("task", list(Task))
+@pytest.mark.parametrize("batch_size", [4, 256])
+@pytest.mark.parametrize("tile", [16, 4096])
+def test_full_ranks_by_vectors_are_those_by_scores(toy, task, batch_size, tile, monkeypatch):
+    """Reference: the same model seen as one that only scores, which the plain loop is compared with above."""
+    monkeypatch.setattr(catalogue, "TILE", tile)
+    model, rest = Few(toy.log.n_items), (toy.log, toy.split, Part.TEST, task)
+    ranks = full_ranks(model, *rest, max_history=50, batch_size=batch_size)
+    np.testing.assert_array_equal(ranks, full_ranks(Scores(model), *rest, max_history=50))
+    assert (ranks % 1 == 0.5).any()  # there are ties
 
 
 def test_pool_ranks_count_the_pool_only(toy):
@@ -90,10 +127,12 @@ def test_ranks_do_not_depend_on_the_batch_size_and_dropout_is_off(toy, batch_siz
     assert model.training  # as it was found
 
 
-def test_the_progress_of_ranking_ends_at_all_requests(toy):
-    seen = []
+@pytest.mark.parametrize("by_vectors", [True, False])
+def test_the_progress_of_ranking_ends_at_all_requests(toy, by_vectors):
+    """One report a batch; all requests are the users whose test event has a query."""
+    model, seen = Vectors(toy.log.n_items) if by_vectors else Coarse(), []
     full_ranks(
-        Coarse(), toy.log, toy.split, Part.TEST, Task.SEARCH, max_history=50, batch_size=4,
+        model, toy.log, toy.split, Part.TEST, Task.SEARCH, max_history=50, batch_size=4,
         report=lambda done, total: seen.append((done, total)),
     )  # fmt: skip
     assert seen[-1][0] == seen[-1][1] == int((toy.log.queries[toy.split.targets(Part.TEST)] > 0).sum())
