@@ -7,7 +7,7 @@ import numpy as np
 
 from synergen.errors import UserError
 from synergen.files import digest
-from synergen.raw import Coded, RawLog, by_user_and_time, described
+from synergen.raw import Coded, RawLog, described
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ MIN_EVENTS = 3
 
 
 def number_events(raw: RawLog) -> EventLog:
-    """Give users, items and actions their numbers, in the order of their ids, and sort the events.
+    """Give users, items and actions their numbers, in the order of their ids.
 
     Users with fewer than three events are dropped and counted.
 
@@ -118,20 +118,19 @@ def number_events(raw: RawLog) -> EventLog:
     kept = raw.only(~rare[raw.user.codes]) if rare.any() else raw
     if not len(kept):
         raise UserError(f"{raw.name}: no user has {MIN_EVENTS} events or more; leave-one-out needs that many")
-    user, item, action = kept.user.ranked(), kept.item.ranked(), kept.action.ranked()
-    order = by_user_and_time(user.codes, kept.times)
+    user, item, action = kept.user.present(), kept.item.present(), kept.action.present()
     offsets = np.concatenate([[0], np.cumsum(user.counts)]).astype(np.int64)
     titles, categories = described(item.ids, raw.catalogue)
     queries, query_texts = given_queries(kept.query, len(kept))
     return EventLog(
         name=raw.name,
         offsets=offsets,
-        items=(item.codes + 1)[order],
-        actions=(action.codes + 1).astype(np.int16)[order],
-        times=kept.times[order],
-        groups=_request_ordinals(None if kept.request is None else kept.request.codes[order], offsets),
-        queries=queries[order],
-        searched=(queries > 0)[order],
+        items=item.codes + np.int32(1),
+        actions=(action.codes + 1).astype(np.int16),
+        times=kept.times,
+        groups=_request_ordinals(None if kept.request is None else kept.request.codes, offsets),
+        queries=queries,
+        searched=queries > 0,
         user_ids=user.ids.to_numpy(),
         item_ids=np.array([None, *item.ids.to_list()], dtype=object),
         titles=["", *titles],
@@ -149,11 +148,11 @@ def given_queries(query: Coded | None, n: int) -> tuple[np.ndarray, list[str]]:
     """The query number of each of n events (int32, 0 for none), and the texts by number."""
     if query is None:
         return np.zeros(n, np.int32), [""]
-    ranked = query.ranked()
-    texts = ranked.ids.to_list()
+    present = query.present()
+    texts = present.ids.to_list()
     if texts and texts[0] == "":
-        return ranked.codes, texts
-    return ranked.codes + np.int32(1), ["", *texts]
+        return present.codes, texts
+    return present.codes + np.int32(1), ["", *texts]
 
 
 def _request_ordinals(codes: np.ndarray | None, offsets: np.ndarray) -> np.ndarray:

@@ -46,31 +46,19 @@ def listed(paths: pl.Series) -> list[list[list[str]]]:
 
 @dataclass(frozen=True)
 class Coded:
-    """N values as numbers into a list of distinct ones, so that what is counted and sorted are whole numbers."""
+    """N values as numbers into a sorted list of distinct ones, so that what is counted and sorted are whole numbers."""
 
     codes: np.ndarray  # (N,) int32, -1 for null
-    ids: pl.Series  # distinct; there may be some that no code names
+    ids: pl.Series  # distinct, ascending; there may be some that no code names
 
     @classmethod
     def of(cls, values: pl.Series) -> "Coded":
-        """Numbers for strings, categories or whole numbers."""
-        if values.dtype == pl.String:
-            numbered = values.cast(pl.Categorical(pl.Categories.random()))  # by first appearance
-            codes = numbered.to_physical()
-            largest: Any = codes.max()
-            every = pl.Series(np.arange(0 if largest is None else largest + 1, dtype=np.uint32))
-            distinct = every.cat.to(numbered.dtype).cast(pl.String)
-            return cls(codes.cast(pl.Int32).fill_null(-1).to_numpy(), distinct)
-        if values.dtype in (pl.Categorical, pl.Enum):
-            coded = cls.of(values.to_physical().cast(pl.Int64))
-            return replace(coded, ids=coded.ids.cast(pl.UInt32).cat.to(values.dtype).cast(pl.String))
-        ids = values.drop_nulls().unique().sort()
-        if ids.dtype.is_integer() and len(ids) and int(ids[0]) >= 0 and int(ids[-1]) < 8 * len(values):
-            table = np.full(int(ids[-1]) + 2, -1, np.int32)  # the last for null
-            table[ids.to_numpy()] = np.arange(len(ids), dtype=np.int32)
-            return cls(table[values.cast(pl.Int64).fill_null(len(table) - 1).to_numpy()], ids)
-        places = ids.search_sorted(values).cast(pl.Int32).to_numpy()
-        return cls(np.where(values.is_null().to_numpy(), np.int32(-1), places), ids)
+        """Numbers for strings, categories, whose ids are strings then, or whole numbers."""
+        given = values.rename("value").to_frame()
+        kind = pl.String if isinstance(values.dtype, pl.Categorical | pl.Enum) else values.dtype
+        known = given.unique().drop_nulls().sort(pl.col("value").cast(kind)).with_row_index("code")
+        codes = given.join(known, on="value", how="left", maintain_order="left")["code"]
+        return cls(codes.cast(pl.Int32).fill_null(-1).to_numpy(), known["value"].cast(kind))
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -83,43 +71,50 @@ class Coded:
     def __getitem__(self, rows: np.ndarray) -> "Coded":
         return Coded(self.codes[rows], self.ids)
 
-    def ranked(self) -> "Coded":
-        """The same values by numbers in the order of the ids, of which those that occur stay."""
-        present = np.flatnonzero(self.counts)
-        ids = self.ids.gather(present)
-        order = ids.arg_sort().to_numpy()
-        numbers = np.full(len(self.ids) + 1, -1, np.int32)  # the last for null, -1
-        numbers[present[order]] = np.arange(len(order), dtype=np.int32)
-        return Coded(numbers[self.codes], ids.gather(order))
+    def present(self) -> "Coded":
+        """The same values by numbers into the ids that occur."""
+        occur = self.counts > 0
+        numbers = np.append(
+            np.where(occur, np.cumsum(occur, dtype=np.int32) - 1, -1), np.int32(-1)
+        )  # the last for null
+        return Coded(numbers[self.codes], self.ids.filter(pl.Series(occur)))
 
-    def followed_by(self, other: "Coded") -> "Coded":
-        """These values and then the others'.
+    def with_ids_of(self, other: "Coded") -> tuple["Coded", "Coded"]:
+        """These values and the others' by numbers into the ids of both.
 
         Raises:
             TypeError: ids of another kind.
         """
         if self.ids.dtype != other.ids.dtype:
             raise TypeError(f"{other.ids.dtype} does not go with {self.ids.dtype}")
-        here = pl.DataFrame({"id": self.ids}).with_row_index("at")
-        met = here.filter(
-            pl.col("id").is_in(other.ids.implode())
-        )  # before the join, which would index all that is here
-        at = pl.DataFrame({"id": other.ids}).join(met, on="id", how="left", maintain_order="left")["at"]
-        fresh = at.is_null().to_numpy()
-        numbers = np.append(at.cast(pl.Int32).fill_null(-1).to_numpy(), np.int32(-1))  # the last for null, -1
-        numbers[:-1][fresh] = len(self.ids) + np.arange(fresh.sum(), dtype=np.int32)
-        return Coded(
-            np.concatenate([self.codes, numbers[other.codes]]), pl.concat([self.ids, other.ids.filter(at.is_null())])
-        )
+        at = self.ids.search_sorted(other.ids).to_numpy()  # where each of the other ids is, or would be
+        known = (pl.concat([self.ids, other.ids[:1]]).gather(at) == other.ids).to_numpy() & (at < len(self.ids))
+        if known.all():
+            return self, Coded(np.append(at.astype(np.int32), np.int32(-1))[other.codes], self.ids)
+        added = np.bincount(at[~known], minlength=len(self.ids) + 1)[:-1]
+        numbers = np.arange(len(self.ids), dtype=np.int32) + np.cumsum(added, dtype=np.int32)
+        others = np.append(numbers, np.int32(-1))[at]
+        others[~known] = at[~known] + np.arange((~known).sum())
+        every = pl.concat([self.ids, other.ids.filter(pl.Series(~known))])
+        ids = every.gather(_inverse(np.concatenate([numbers, others[~known]]))[:-1])
+        null = np.int32(-1)
+        return Coded(np.append(numbers, null)[self.codes], ids), Coded(np.append(others, null)[other.codes], ids)
 
     def values(self) -> pl.Series:
         """The N values themselves."""
         return self.ids.gather(pl.Series(self.codes).replace(-1, None))
 
 
+def _inverse(order: np.ndarray) -> np.ndarray:
+    """(n + 1,) int32: where each of n numbers stands in `order`, and -1 at the end, for null."""
+    places = np.full(len(order) + 1, -1, np.int32)
+    places[order] = np.arange(len(order), dtype=np.int32)
+    return places
+
+
 @dataclass(frozen=True)
 class RawLog:
-    """N events in the order of the source, before filtering and sorting.
+    """N events, sorted by (user, time, order of the source), before filtering.
 
     `catalogue` says what is known of items: item, title, categories (lists of paths, root first); not every item need
     be there. `impressions`, where the source says what each request showed: request, user, ts, query ("" for none) and
@@ -149,12 +144,12 @@ class RawLog:
         return replace(self, times=self.times[rows], **columns)
 
     def followed_by(self, other: "RawLog", source: str) -> "RawLog":
-        """These events and then the other's, which came later; what both dropped is added up.
+        """These events and the other's; of equal user and time, these are first. What both dropped is added up.
 
         Raises:
             UserError: columns that only one of them has, or ids of another kind; `source` names the other.
         """
-        columns: dict[str, Any] = {}
+        pairs: dict[str, tuple[Coded, Coded]] = {}
         for name in CODED:
             ours, others = getattr(self, name), getattr(other, name)
             if (ours is None) != (others is None):
@@ -163,21 +158,25 @@ class RawLog:
                 )
             if ours is not None:
                 try:
-                    columns[name] = ours.followed_by(others)
+                    pairs[name] = ours.with_ids_of(others)
                 except TypeError as error:
                     raise UserError(f"{source}: column '{name}' is of another kind than before: {error}") from error
+        users = [one.codes for one in pairs[Columns.USER]]
+        at = _places_after(users[0], self.times, users[1], other.times)
+        columns: dict[str, Any] = {
+            name: Coded(np.insert(ours.codes, at, others.codes), ours.ids) for name, (ours, others) in pairs.items()
+        }
         dropped = {key: self.dropped.get(key, 0) + other.dropped.get(key, 0) for key in self.dropped | other.dropped}
         words = None if self.vocabulary is None else self.vocabulary | (other.vocabulary or frozenset())
-        times = np.concatenate([self.times, other.times])
+        times = np.insert(self.times, at, other.times)
         return replace(self, times=times, dropped=dropped, vocabulary=words, **columns)
 
     def frame(self) -> pd.DataFrame:
-        """The events as a table with the columns of `Columns`, sorted by (user, time, order of the source)."""
-        order = by_user_and_time(self.user.ranked().codes, self.times)
+        """The events as a table with the columns of `Columns`."""
         columns = {Columns.TIME: pl.Series(self.times)} | {
             name: column.values() for name in CODED if (column := getattr(self, name)) is not None
         }
-        return pl.DataFrame(columns)[order].to_pandas()
+        return pl.DataFrame(columns).to_pandas()
 
 
 CODED = (Columns.USER, Columns.ITEM, Columns.ACTION, Columns.QUERY, Columns.REQUEST)
@@ -188,8 +187,21 @@ def by_user_and_time(users: np.ndarray, times: np.ndarray) -> np.ndarray:
     """(N,) the stable order by (user number, time)."""
     keys = {"user": users, "time": times}
     if times.max(initial=0) < 1 << 32:  # one key of 64 bits sorts twice as fast as two
-        keys = {"both": (users.astype(np.int64) << 32) + times}
+        keys = {"both": _user_and_time(users, times)}
     return pl.DataFrame(keys).with_row_index("row").sort(*keys, maintain_order=True)["row"].to_numpy()
+
+
+def _user_and_time(users: np.ndarray, times: np.ndarray) -> np.ndarray:
+    return (users.astype(np.int64) << 32) + times
+
+
+def _places_after(users: np.ndarray, times: np.ndarray, later_users: np.ndarray, later_times: np.ndarray) -> np.ndarray:
+    """(M,) before which of N sorted events each of M later ones, sorted too, is to be inserted."""
+    if max(times.max(initial=0), later_times.max(initial=0)) < 1 << 32:
+        keys = _user_and_time(users, times), _user_and_time(later_users, later_times)
+        return np.searchsorted(keys[0], keys[1], side="right")
+    order = by_user_and_time(np.concatenate([users, later_users]), np.concatenate([times, later_times]))
+    return np.cumsum(order < len(users))[order >= len(users)]
 
 
 def validate(
@@ -228,20 +240,24 @@ def validate(
     actions = table[Columns.ACTION] if Columns.ACTION in table.columns else None
     if actions is not None:
         refuse_rows(actions.is_null(), "column 'action' is null", "name the action or remove the rows", source)
-        if actions.dtype not in (pl.Categorical, pl.Enum):
+        if not isinstance(actions.dtype, pl.Categorical | pl.Enum):
             actions = actions.cast(pl.String)
+    given = {name: _ids(table[name]) for name in (Columns.USER, Columns.ITEM)}
+    given[Columns.ACTION] = pl.Series(["event"]).new_from_index(0, len(table)) if actions is None else actions
+    if Columns.QUERY in table.columns:
+        given[Columns.QUERY] = typed(table[Columns.QUERY])
+    if Columns.REQUEST in table.columns:
+        given[Columns.REQUEST] = _ids(table[Columns.REQUEST])
+    columns: dict[str, Any] = {name: Coded.of(values) for name, values in given.items()}
     raw = RawLog(
         name,
-        Coded.of(_ids(table[Columns.USER])),
-        Coded.of(_ids(table[Columns.ITEM])),
-        whole_seconds(table[Columns.TIME], source),
-        Coded(np.zeros(len(table), np.int32), pl.Series(["event"])) if actions is None else Coded.of(actions),
-        query=Coded.of(typed(table[Columns.QUERY])) if Columns.QUERY in table.columns else None,
-        request=Coded.of(_ids(table[Columns.REQUEST])) if Columns.REQUEST in table.columns else None,
+        times=whole_seconds(table[Columns.TIME], source),
         catalogue=None if items is None else catalogue(items, f"{source}, items"),
         action_is_outcome=action_is_outcome,
         categories_are_flat=categories_are_flat,
+        **columns,
     )
+    raw = raw.only(by_user_and_time(raw.user.codes, raw.times))
     return without_duplicates(raw) if drop_duplicates else raw
 
 
@@ -344,6 +360,6 @@ def _ids(values: pl.Series) -> pl.Series:
         whole = values.cast(pl.Int64, strict=False)
         if (whole == values).all():
             return whole
-    if values.dtype.is_integer() or values.dtype in (pl.String, pl.Categorical, pl.Enum):
+    if values.dtype.is_integer() or isinstance(values.dtype, pl.String | pl.Categorical | pl.Enum):
         return values
     return values.cast(pl.String)

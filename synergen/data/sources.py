@@ -189,7 +189,7 @@ def read_raw(recipe: Recipe, files: RawFiles, report: Report) -> RawLog:
     )
     if recipe.read_items is None or not files.about_items:
         return raw
-    items = recipe.read_items(files.about_items, raw.item.ranked().ids, report)
+    items = recipe.read_items(files.about_items, raw.item.present().ids, report)
     return replace(raw, catalogue=items.table, dropped=raw.dropped | items.notes)
 
 

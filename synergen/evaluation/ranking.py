@@ -1,4 +1,4 @@
-"""Per-user ranks of held-out items, among a pool or among the whole catalogue."""
+"""Ranks of held-out items, among a pool or among the whole catalogue."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
