@@ -26,8 +26,9 @@ from benchmarks.references import REFERENCES, KnownTruth, Reference, knows_truth
 from benchmarks.views import View, has_slates, views
 from synergen.contract import Batch, DataView, Recommender, Task
 from synergen.data.batches import training_batches, training_windows
-from synergen.data.dataset import Dataset, Rules, load_dataset, prepare_source, source_hash, statistics
+from synergen.data.dataset import Dataset, load_dataset, statistics
 from synergen.data.filters import Filter
+from synergen.data.preparation import Rules, prepare_source, source_hash
 from synergen.data.slates import slate_batches, weekly_windows
 from synergen.data.sources import find_source
 from synergen.data.splits import Part, TimeSplit

@@ -30,7 +30,8 @@ from benchmarks.progress import Display, duration, label
 from benchmarks.tables import Spec, Table, build, load_spec, to_json, write
 from benchmarks.views import RANKING, has_slates
 from synergen.console import bars, exit_status
-from synergen.data.dataset import source_hash, split_for
+from synergen.data.dataset import protocol_for
+from synergen.data.preparation import source_hash
 from synergen.data.sources import find_source
 from synergen.errors import UserError
 from synergen.runs import Run, RunSpec, RunStore, refuse_other_data
@@ -117,7 +118,7 @@ def _table(options: argparse.Namespace, screen: Console) -> None:
     name, store = dataset_name(options.dataset), RunStore(options.out)
     spec = spec.fitting(has_impressions(options.dataset, name, store) and options.split in (None, "time"))
     if spec.protocol:
-        spec = replace(spec, protocol={**spec.protocol, **_asked_of_protocol(options, spec)})
+        spec = replace(spec, protocol=_protocol(options, spec))
     if options.seeds < 1:
         raise UserError("--seeds must be 1 or more")
     only = options.models.split(",") if options.models else None
@@ -167,16 +168,15 @@ def write_plots(table: Table, runs: dict[str, list[Run]], stem: Path) -> list[Pa
     return plot_calibration(run, stem.with_name(f"{stem.name}.calibration.png"), title)
 
 
-def _asked_of_protocol(options: argparse.Namespace, spec: Spec) -> dict[str, Any]:
-    """What the command line sets otherwise than the table does."""
+def _protocol(options: argparse.Namespace, spec: Spec) -> dict[str, Any]:
+    """The table's, but for what the command line sets and what the data set brings along."""
     encoder = Encoder.parse(options.encoder).identity if options.encoder else None
     asked = {"encoder": encoder, "split": options.split, "max_users": options.max_users}
-    chosen = {key: value for key, value in asked.items() if value is not None}
+    protocol = {**spec.protocol, **{key: value for key, value in asked.items() if value is not None}}
     try:
-        source = find_source(options.dataset)
+        return protocol_for(find_source(options.dataset), protocol)
     except UserError:  # of records, perhaps, whose data are not here
-        return chosen
-    return chosen | {"split": split_for(source, chosen.get("split", spec.protocol["split"]))}
+        return protocol
 
 
 def dataset_name(name_or_folder: str) -> str:

@@ -24,7 +24,8 @@ from benchmarks.environment import peak_memory_mib
 from benchmarks.lookalike import ROWS, write_later, write_lookalike
 from benchmarks.measure import Setting, Value, figure, median_ratio
 from synergen.contract import Task
-from synergen.data.dataset import Rules, make_split, prepare_source
+from synergen.data.dataset import make_split
+from synergen.data.preparation import Rules, prepare_source
 from synergen.data.prepared import read_prepared
 from synergen.data.recipes import RECIPES
 from synergen.data.sources import find_source, use_raw_folder

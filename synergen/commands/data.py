@@ -9,17 +9,9 @@ from rich.console import Console
 
 from synergen.commands.common import DATASET, command
 from synergen.console import bars
-from synergen.data.dataset import (
-    Dataset,
-    Prepared,
-    Rules,
-    load_dataset,
-    prepare_source,
-    prepared_folder,
-    split_for,
-    statistics,
-)
+from synergen.data.dataset import Dataset, load_dataset, protocol_for, statistics
 from synergen.data.filters import Filter
+from synergen.data.preparation import Prepared, Rules, prepare_source, prepared_folder
 from synergen.data.prepared import altered_files, read_manifest
 from synergen.data.recipes import RECIPES
 from synergen.data.sources import BUILT_IN, Source, download, find_source, use_raw_folder
@@ -171,7 +163,7 @@ def _dataset(options: argparse.Namespace, screen: Console) -> Dataset:
             search_share=options.search_share,
             rule=Filter(options.filter),
             min_count=options.min_count,
-            split=split_for(source, options.split),
+            split=protocol_for(source, {"split": options.split})["split"],
             max_users=options.max_users,
             report=report,
         )

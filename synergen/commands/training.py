@@ -70,7 +70,7 @@ def _train(options: argparse.Namespace, screen: Console) -> None:
     from benchmarks.progress import Pace, describe
     from benchmarks.run import dataset_name, has_impressions
     from benchmarks.tables import load_spec
-    from synergen.data.dataset import split_for
+    from synergen.data.dataset import protocol_for
     from synergen.data.sources import find_source
     from synergen.text import Encoder
 
@@ -88,8 +88,7 @@ def _train(options: argparse.Namespace, screen: Console) -> None:
     for key in changes["protocol"]:
         if key not in protocol:
             raise UserError(f"--set protocol.{key}: known keys are {', '.join(protocol)}")
-    protocol = {**protocol, **changes["protocol"]}
-    protocol["split"] = split_for(find_source(options.dataset), protocol["split"])
+    protocol = protocol_for(find_source(options.dataset), {**protocol, **changes["protocol"]})
     spec = make_run(
         options.model,
         options.task,

@@ -115,7 +115,10 @@ def recipe_source(name: str, recipe: Recipe) -> Source:
     """A published data set, read from its raw folder."""
 
     def files() -> RawFiles:
-        return recipe.find(raw_folder(recipe))
+        try:
+            return recipe.find(raw_folder(recipe))
+        except UserError as error:
+            raise UserError(f"{error}; `synergen data prepare {name}` does so, or takes --raw DIR") from error
 
     return Source(
         name,

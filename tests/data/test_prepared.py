@@ -15,9 +15,10 @@ import pytest
 from toys import toy_requests, toy_tables
 
 from synergen.data import parsed
-from synergen.data.dataset import Rules, load_dataset, prepare, prepare_source, prepared_folder, source_hash
+from synergen.data.dataset import load_dataset, prepare
 from synergen.data.filters import Filter
 from synergen.data.folder import load_folder
+from synergen.data.preparation import Rules, prepare_source, prepared_folder, source_hash
 from synergen.data.prepared import altered_files, read_manifest, read_prepared
 from synergen.data.recipe import Published, RawEvents, RawFiles, Recipe
 from synergen.data.sources import find_source, recipe_source, use_raw_folder
@@ -72,13 +73,14 @@ def test_it_is_made_once_for_all_processes(toy_folder, cache, tmp_path):
     script = f"""
         import sys
         from dataclasses import replace
-        from synergen.data import dataset
-        source = dataset.find_source({str(toy_folder)!r})
+        from synergen.data import preparation
+        from synergen.data.sources import find_source
+        source = find_source({str(toy_folder)!r})
         def load(report):
             with open({str(told)!r}, "a") as file:
                 file.write("loaded\\n")
             return source.load(report)
-        print(dataset.prepare_source(replace(source, load=load), dataset.Rules()).manifest["data_hash"])
+        print(preparation.prepare_source(replace(source, load=load), preparation.Rules()).manifest["data_hash"])
     """
     started = [
         subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, text=True)
@@ -153,14 +155,15 @@ def test_a_full_disk_leaves_nothing(toy_folder, cache):
     done = run(
         f"""
         import resource, signal
-        from synergen.data import dataset
+        from synergen.data import preparation
+        from synergen.data.sources import find_source
         from synergen.errors import UserError
-        source = dataset.find_source({str(toy_folder)!r})
+        source = find_source({str(toy_folder)!r})
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         for limit in (100, 700, 1500, 2500):
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
             try:
-                dataset.prepare_source(source, dataset.Rules())
+                preparation.prepare_source(source, preparation.Rules())
                 print("prepared")
             except UserError as error:
                 print(error)
@@ -182,12 +185,13 @@ def test_a_killed_process_leaves_nothing_that_counts(toy_folder, cache):
             textwrap.dedent(
                 f"""
                 import time
-                from synergen.data import dataset, prepared
-                def never_ends(folder, manifest):
+                from synergen.data import preparation
+                from synergen.data.sources import find_source
+                def never_ends(folder, log, manifest):
                     print("writing", flush=True)
                     time.sleep(60)
-                prepared.write_manifest = never_ends
-                dataset.prepare_source(dataset.find_source({str(toy_folder)!r}), dataset.Rules())
+                preparation.write_prepared = never_ends
+                preparation.prepare_source(find_source({str(toy_folder)!r}), preparation.Rules())
                 """
             ),
         ],
