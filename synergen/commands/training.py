@@ -86,8 +86,8 @@ def _train(options: argparse.Namespace, screen: Console) -> None:
     table = load_spec(options.table or (2 if options.task == "recommendation" else 3))
     protocol = table.fitting(has_impressions(options.dataset, name, RunStore(options.out))).protocol
     for key in changes["protocol"]:
-        if key not in protocol:
-            raise UserError(f"--set protocol.{key}: known keys are {', '.join(protocol)}")
+        if key not in (known := {*protocol, "max_users"}):
+            raise UserError(f"--set protocol.{key}: known keys are {', '.join(sorted(known))}")
     protocol = protocol_for(find_source(options.dataset), {**protocol, **changes["protocol"]})
     spec = make_run(
         options.model,

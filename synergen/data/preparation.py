@@ -13,7 +13,7 @@ from synergen.data.prepared import FORMAT, read_manifest, recall_sums, sha256_of
 from synergen.data.queries import QueryTable, category_queries, title_queries
 from synergen.data.recipe import Recipe, Report
 from synergen.data.sampling import sample_users
-from synergen.data.sources import Source, silent, unpublished_files
+from synergen.data.sources import OTHER_FILES, Source, provenance, silent
 from synergen.data.twice import faithful_events
 from synergen.errors import UserError
 from synergen.events import EventLog, number_events
@@ -127,7 +127,7 @@ def _prepare(source: Source, rules: Rules, folder: Path, report: Report) -> Prep
     files, made_from = _told_of(source), source.source_hash()
     recipe = source.recipe
     raw = replace(source.load(report), name=source.name)
-    counted = _published_counts(recipe, raw) | unpublished_files(recipe, source.files()) if recipe else {}
+    counted = _published_counts(recipe, raw, source.files()) if recipe else {}
     raw = apply_filter(raw, rules.filter, rules.min_count)
     if rules.max_users is not None:
         raw = _sampled(raw, rules.max_users, rules.min_count)
@@ -148,10 +148,11 @@ def _prepare(source: Source, rules: Rules, folder: Path, report: Report) -> Prep
     return Prepared(source, folder, complete)
 
 
-def _published_counts(recipe: Recipe, raw: RawLog) -> dict[str, Any]:
+def _published_counts(recipe: Recipe, raw: RawLog, files: list[Path]) -> dict[str, Any]:
     """Lines of statistics: what was published of the result, and how ours differs."""
+    raw_files = provenance(recipe, files)
     if recipe.published is None:
-        return {}
+        return raw_files
     theirs = recipe.published
     ours = {
         "users": int((raw.user.counts > 0).sum()),
@@ -167,9 +168,9 @@ def _published_counts(recipe: Recipe, raw: RawLog) -> dict[str, Any]:
             differs |= off != 0
             lines[f"{name}, published"] = f"{published:,}, {'as here' if not off else f'here {count:,} ({off:+,})'}"
     lines["published in"] = theirs.source
-    if differs:
+    if differs and OTHER_FILES not in raw_files:
         lines["why counts differ"] = recipe.why_counts_differ or "not known; the raw files may be of another release"
-    return lines
+    return lines | raw_files
 
 
 def _sampled(raw: RawLog, max_users: int, min_count: int) -> RawLog:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from synergen.data import sessions
 from synergen.data.downloads import fetch
@@ -157,10 +157,17 @@ def download(recipe: Recipe, report: Report) -> None:
         fetch(recipe.downloads, raw_folder(recipe), report)
 
 
-def unpublished_files(recipe: Recipe, files: list[Path]) -> dict[str, str]:
-    """A line of statistics about raw files that are not the published ones, where there are such."""
-    names = [path.name for path in files if _other_sum(recipe, path)]
-    return {"raw files that are not the published ones": ", ".join(names)} if names else {}
+OTHER_FILES: Final = "raw files that are not the published ones"
+
+
+def provenance(recipe: Recipe, files: list[Path]) -> dict[str, str]:
+    """Lines of statistics on raw files that differ from the published ones, or cannot be compared with them."""
+    pinned = {one.name for one in recipe.downloads if one.sha256}
+    lines = {
+        OTHER_FILES: [path.name for path in files if _other_sum(recipe, path)],
+        "raw files without a published checksum": [path.name for path in files if path.name not in pinned],
+    }
+    return {line: ", ".join(names) for line, names in lines.items() if names}
 
 
 def _told(recipe: Recipe) -> dict[str, Any]:
