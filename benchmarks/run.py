@@ -9,6 +9,7 @@ import json
 import logging
 import math
 import os
+import re
 import signal
 import sys
 from dataclasses import replace
@@ -150,7 +151,7 @@ def _table(options: argparse.Namespace, screen: Console) -> None:
     else:
         for part in console_table(table):
             screen.print(part)
-    stem = f"table{spec.number}.{name}"
+    stem = ".".join([f"table{spec.number}", name, *_otherwise(options)])
     written = write(table, options.out / "tables", stem) + write_plots(table, runs, options.out / "plots" / stem)
     screen.print(f"written: {', '.join(str(path) for path in written)}", soft_wrap=True)
     if failed:
@@ -177,6 +178,12 @@ def _protocol(options: argparse.Namespace, spec: Spec) -> dict[str, Any]:
         return protocol_for(find_source(options.dataset), protocol)
     except UserError:  # of records, perhaps, whose data are not here
         return protocol
+
+
+def _otherwise(options: argparse.Namespace) -> list[str]:
+    """What the files of a table are named after, besides the table and its data set: what was asked for otherwise."""
+    users = f"{options.max_users}-users" if options.max_users else None
+    return [re.sub(r"[^\w.+-]+", "-", word) for word in (options.encoder, options.split, users) if word]
 
 
 def dataset_name(name_or_folder: str) -> str:

@@ -218,3 +218,18 @@ def test_a_stopped_training_goes_on_to_the_same_ranks(shop, finished, tmp_path, 
         np.testing.assert_array_equal(resumed.ranks[key], same.ranks[key])
     assert not list((tmp_path / "checkpoints").glob("*.unfinished.pt"))
     assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_another_split_and_fewer_users_make_tables_of_their_own(shop, tmp_path, capsys):
+    asked = ["--table", "2", "--dataset", str(shop), "--out", str(tmp_path), "--models", "Popularity"]
+    assert run.main([*asked, "--split", "point-10+2d", "--max-users", "200"]) == 0
+    assert run.main([*asked, "--split", "last-2"]) == 0
+    stems = {path.stem for path in (tmp_path / "tables").glob("*.md")}
+    assert stems == {"table2.shop.point-10+2d.200-users", "table2.shop.last-2"}
+    record = json.loads(
+        next(path for path in (tmp_path / "runs").glob("*.json") if "max_users" in path.read_text()).read_text()
+    )
+    assert record["protocol"]["max_users"] == 200
+    assert record["data"]["users"] <= 200
+    # A split at a point of time for all users: nothing that trains is later than a question.
+    assert record["data"]["audit"]["test events with a later training event"] == 0
