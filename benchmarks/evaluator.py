@@ -69,6 +69,8 @@ def validation_metric(protocol: Mapping[str, Any], task: Task) -> str:
 class Evaluator(Protocol):
     """Ranks under a protocol; `subject` is anything that the protocol can ask."""
 
+    device: str
+
     def ranks(self, subject: Any, part: Part, view: View, report: Report | None = None) -> Ranks: ...
 
 
@@ -165,7 +167,7 @@ def audit(dataset: Dataset, evaluator: Evaluator, protocol: Mapping[str, Any]) -
     log, candidates = dataset.log, protocol["candidates"]
     trivial = {
         "was it seen before": SeenRanker(log.n_items),
-        "most popular": PopularRanker(dataset.split.item_counts()),
+        "most popular": PopularRanker(dataset.split.item_counts()).to(evaluator.device),
     }
     asked = dict.fromkeys(Task if isinstance(dataset.split, PerTask) else [Task.RECOMMENDATION], "R@10")
     if has_slates(protocol):

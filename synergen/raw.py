@@ -1,4 +1,4 @@
-"""A log as its source tells it, checked, its ids replaced by numbers: before filtering and sorting."""
+"""A log as its source tells it, checked, sorted, its ids replaced by numbers: before filtering."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -74,9 +74,7 @@ class Coded:
     def present(self) -> "Coded":
         """The same values by numbers into the ids that occur."""
         occur = self.counts > 0
-        numbers = np.append(
-            np.where(occur, np.cumsum(occur, dtype=np.int32) - 1, -1), np.int32(-1)
-        )  # the last for null
+        numbers = np.append(np.cumsum(occur, dtype=np.int32) - np.int32(1), np.int32(-1))  # the last for null
         return Coded(numbers[self.codes], self.ids.filter(pl.Series(occur)))
 
     def with_ids_of(self, other: "Coded") -> tuple["Coded", "Coded"]:
@@ -214,7 +212,7 @@ def validate(
     categories_are_flat: bool = False,
     drop_duplicates: bool = True,
 ) -> RawLog:
-    """Check the two tables of a data set and number their ids.
+    """Check the two tables of a data set, number their ids, and sort the events.
 
     Args:
         interactions: columns user, item, ts and optionally action, query, request.

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -171,8 +172,10 @@ def provenance(recipe: Recipe, files: list[Path]) -> dict[str, str]:
 
 
 def _told(recipe: Recipe) -> dict[str, Any]:
+    """What `use_raw_folder` wrote, unless that folder is gone."""
     path = _told_path(recipe)
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    told = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return told if told and Path(told["folder"]).is_dir() else {}
 
 
 def _told_path(recipe: Recipe) -> Path:
@@ -186,7 +189,7 @@ def read_raw(recipe: Recipe, files: RawFiles, report: Report) -> RawLog:
         for path in files.all:
             _refuse_unpublished(recipe, path)
     for path in files.events:
-        found = parsed(path, sha256_of(path), recipe.name, lambda path=path: _read_events(recipe, path, report))  # type: ignore[misc]
+        found = parsed(path, sha256_of(path), recipe.name, partial(_read_events, recipe, path, report))
         raw = found if raw is None else raw.followed_by(found, str(path))
     assert raw is not None
     report("filtering", 0, 0)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from synergen.contract import Requests, Task
+from synergen.contract import DotProductRecommender, Requests, Task
 from synergen.data.splits import DAY, EventSplit, Part, Split, TimeSplit
 from synergen.events import EventLog
 
@@ -28,15 +28,23 @@ class SeenRanker:
         return seen.scatter_(1, columns[history], 1.0)[:, :-1]
 
 
-@dataclass(frozen=True)
-class PopularRanker:
-    """Orders candidates by their training events."""
+class PopularRanker(DotProductRecommender):
+    """Orders candidates by their training events: a bias beside products of nothing, so that tiles can rank them."""
 
-    item_counts: np.ndarray  # (V + 1,)
+    def __init__(self, item_counts: np.ndarray) -> None:
+        super().__init__()
+        self.register_buffer("counts", torch.from_numpy(item_counts).float())
 
-    def score(self, requests: Requests, candidates: Tensor) -> Tensor:
-        counts = torch.from_numpy(self.item_counts).to(candidates.device)[candidates]
-        return counts.expand(len(requests.times), -1) if candidates.dim() == 1 else counts
+    counts: Tensor  # (V + 1,)
+
+    def user_vectors(self, requests: Requests) -> Tensor:
+        return self.counts.new_zeros(len(requests.times), 1)
+
+    def item_vectors(self) -> Tensor:
+        return torch.zeros_like(self.counts)[:, None]
+
+    def item_bias(self) -> Tensor:
+        return self.counts
 
 
 def leak_shares(log: EventLog, split: Split) -> dict[str, float]:

@@ -21,7 +21,7 @@ from synergen.data.folder import load_folder
 from synergen.data.preparation import Rules, prepare_source, prepared_folder, source_hash
 from synergen.data.prepared import altered_files, read_manifest, read_prepared
 from synergen.data.recipe import Published, RawEvents, RawFiles, Recipe
-from synergen.data.sources import find_source, recipe_source, use_raw_folder
+from synergen.data.sources import find_source, raw_folder, recipe_source, use_raw_folder
 from synergen.errors import UserError
 from synergen.events import EventLog
 
@@ -339,6 +339,13 @@ def test_every_other_recipe_names_its_own_raw_folder(raw):
         find_source("book-review").files()
     with pytest.raises(UserError, match="ratings_Books"):
         use_raw_folder(find_source("book-review").recipe, raw)
+
+
+def test_a_raw_folder_that_is_gone_is_forgotten(raw, tmp_path):
+    use_raw_folder(RECIPE, raw)
+    assert raw_folder(RECIPE) == raw
+    raw.rename(tmp_path / "elsewhere")
+    assert raw_folder(RECIPE) == tmp_path / "cache" / "raw" / "made-up"
 
 
 def test_a_wrong_checksum_is_refused(raw):
