@@ -107,7 +107,9 @@ def protocol_for(source: Source, asked: Mapping[str, Any]) -> dict[str, Any]:
     recipe = source.recipe
     if recipe is None:
         return dict(asked)
-    effective = {**asked, "filter": str(recipe.rule), "min_count": recipe.min_count}
+    effective = {**asked, "filter": str(recipe.rule)}
+    if recipe.rule is not Filter.NONE:
+        effective["min_count"] = recipe.min_count
     if recipe.purchases_twice and asked.get("split") == "leave-one-out":
         effective["split"] = "per-task"
     return effective

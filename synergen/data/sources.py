@@ -1,6 +1,7 @@
 """Where data sets come from: built-in ones, recipes for published ones, the simulated shop, and folders."""
 
 import json
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,6 +21,8 @@ from synergen.data.recipes import RECIPES
 from synergen.errors import UserError, unknown_name
 from synergen.files import cache_root, digest, digest_files, write_json
 from synergen.raw import RawLog, validate
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -153,9 +156,17 @@ def use_raw_folder(recipe: Recipe, folder: Path, *, any_checksum: bool = False) 
 
 
 def download(recipe: Recipe, report: Report) -> None:
-    """Bring the raw files of a data set into its folder of the cache, unless another one was told."""
-    if not _told(recipe):
-        fetch(recipe.downloads, raw_folder(recipe), report)
+    """Bring the raw files of a data set into its folder of the cache, unless another one was told. One that it can do
+    without is gone without, with a warning, where it cannot be had."""
+    if _told(recipe):
+        return
+    fetch([one for one in recipe.downloads if one.needed], raw_folder(recipe), report)
+    for one in recipe.downloads:
+        if not one.needed:
+            try:
+                fetch([one], raw_folder(recipe), report)
+            except UserError as error:
+                _log.warning("%s is prepared without %s: %s", recipe.name, one.name, error)
 
 
 OTHER_FILES: Final = "raw files that are not the published ones"

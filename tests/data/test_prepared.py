@@ -15,13 +15,13 @@ import pytest
 from toys import toy_requests, toy_tables
 
 from synergen.data import parsed
-from synergen.data.dataset import load_dataset, prepare
+from synergen.data.dataset import load_dataset, prepare, protocol_for
 from synergen.data.filters import Filter
 from synergen.data.folder import load_folder
 from synergen.data.preparation import Rules, prepare_source, prepared_folder, source_hash
 from synergen.data.prepared import altered_files, read_manifest, read_prepared
-from synergen.data.recipe import Published, RawEvents, RawFiles, Recipe
-from synergen.data.sources import find_source, raw_folder, recipe_source, use_raw_folder
+from synergen.data.recipe import Download, Published, RawEvents, RawFiles, Recipe
+from synergen.data.sources import download, find_source, raw_folder, recipe_source, use_raw_folder
 from synergen.errors import UserError
 from synergen.events import EventLog
 
@@ -348,9 +348,37 @@ def test_a_raw_folder_that_is_gone_is_forgotten(raw, tmp_path):
     assert raw_folder(RECIPE) == tmp_path / "cache" / "raw" / "made-up"
 
 
-def test_a_wrong_checksum_is_refused(raw):
-    from synergen.data.recipe import Download
+def test_a_file_that_is_not_needed_may_be_missing(monkeypatch, caplog):
+    wanted = (
+        Download("rows.csv", "https://example.org/1"),
+        Download("titles.csv", "https://example.org/2", needed=False),
+    )
+    asked = []
 
+    def fetch(downloads, folder, report):
+        asked.extend(one.name for one in downloads)
+        if downloads[0].name == "titles.csv":
+            raise UserError("404")
+
+    monkeypatch.setattr("synergen.data.sources.fetch", fetch)
+    download(replace(RECIPE, downloads=wanted), lambda *_: None)
+    assert asked == ["rows.csv", "titles.csv"]
+    assert "made-up is prepared without titles.csv: 404" in caplog.text
+
+
+def test_a_protocol_says_what_a_data_set_brings_along():
+    """book-review has a filter of its own; the others keep the count that a sample of users is to have."""
+    asked = {"filter": "k-core", "min_count": 7, "split": "leave-one-out"}
+    assert protocol_for(find_source("ml-100k"), asked) == asked
+    effective = {"filter": "one-pass-then-users", "min_count": 5, "split": "leave-one-out"}
+    assert protocol_for(find_source("book-review"), asked) == effective
+    assert protocol_for(find_source("ebook-search"), asked) == asked | {"filter": "none"}
+    faithful = protocol_for(find_source("ebook-search-faithful"), asked)
+    assert faithful == asked | {"filter": "none", "split": "per-task"}
+    assert Rules(max_users=9, min_count=7).for_source(find_source("ebook-search")).min_count == 7
+
+
+def test_a_wrong_checksum_is_refused(raw):
     pinned = replace(RECIPE, downloads=(Download("rows.csv", "https://example.org/rows.csv", sha256="0" * 64),))
     with pytest.raises(UserError, match=r"rows\.csv: its SHA-256 is .* and not 000000000000"):
         use_raw_folder(pinned, raw)
