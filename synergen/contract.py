@@ -6,7 +6,7 @@ C candidates, K negatives, V items, E requests of a sequence, S items of a slate
 Times are int64 Unix seconds.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any, ClassVar, Self
@@ -136,6 +136,18 @@ class Recommender(nn.Module):
     def reads_text(cls, settings: Mapping[str, Any], tasks: frozenset[Task]) -> bool:
         """Whether a model of these settings needs `DataView.item_vectors` and `query_vectors` for these tasks."""
         return False
+
+    @classmethod
+    def trained_against(cls, settings: Mapping[str, Any]) -> str:
+        """In words, the items that a positive stands against in training; "" where nothing is trained.
+
+        Args:
+            settings: as a record keeps them, without those that came later than the run.
+        """
+        return ""
+
+    def observe(self, sequences: Iterable[Batch]) -> None:
+        """Called once in place of training where `learns` is false: the training sequences of all users, whole."""
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Named scalar terms, each a mean over the targets of the batch; the Trainer adds them up."""
