@@ -68,6 +68,10 @@ class Summary:
     best_metric: float = -math.inf
     stopped: str = ""
     seconds: float = 0.0
+    processor_seconds: float = 0.0
+    """Of this process alone, so that other programs do not lengthen them; on a GPU, those of the host."""
+    training_processor_seconds: float = 0.0
+    """The same without validation."""
     curve: list[dict[str, float]] = field(default_factory=list)
     """One entry a validated epoch: epoch, seconds, targets seen, loss, validation metrics."""
 
@@ -105,7 +109,7 @@ def train(
     summary, best_state = _resume(checkpoint, model, optimiser)
     while not summary.stopped:
         epoch = summary.epochs + 1
-        start = time.perf_counter()
+        start, processor_start = time.perf_counter(), time.process_time()
         torch.manual_seed(int(digest(str(seed), str(epoch))[:12], 16))
         model.begin_epoch(epoch)
         model.train()
@@ -131,6 +135,7 @@ def train(
                 last = summary.curve[-1]["metric"] if summary.curve else None
                 report(Progress(epoch, config.max_epochs, step, steps, done.loss, last, _best(summary), left))
         summary.epochs = epoch
+        summary.training_processor_seconds += time.process_time() - processor_start
         if epoch % config.validate_every == 0 or epoch == config.max_epochs:
             metrics = validate(model)
             metric = next(iter(metrics.values()))
@@ -153,6 +158,7 @@ def train(
         if epoch >= config.max_epochs and not summary.stopped:
             summary.stopped = "epoch limit"
         summary.seconds += time.perf_counter() - start
+        summary.processor_seconds += time.process_time() - processor_start
         save_checkpoint(
             checkpoint,
             {
