@@ -2,6 +2,7 @@
 
 import math
 import resource
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -78,6 +79,20 @@ def test_validation_every_second_epoch_counts_patience_in_validations(tmp_path):
     _, summary = fit(tmp_path, lambda model: {"N@10": next(scores)}, validate_every=2)
     assert [point["epoch"] for point in summary.curve] == [2, 4, 6, 8]
     assert summary.stopped == "early stopping"
+
+
+def test_processor_seconds_of_training_leave_validation_out(tmp_path):
+    def busy(model: Slope) -> dict[str, float]:
+        """Validation that uses the processor for a tenth of a second."""
+        end = time.process_time() + 0.1
+        while time.process_time() < end:
+            pass
+        return closeness(model)
+
+    _, summary = fit(tmp_path, busy, max_epochs=3)
+    validating = summary.processor_seconds - summary.training_processor_seconds
+    assert summary.training_processor_seconds > 0
+    assert validating >= 3 * 0.1
 
 
 class Killed(BaseException):
