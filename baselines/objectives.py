@@ -4,8 +4,11 @@ Papers: A. Klenitskiy, A. Vasilev, "Turning Dross Into Gold Loss: is BERT4Rec re
 2023 (softmax over all items or over many negatives); A. Petrov, C. Macdonald, "gSASRec: Reducing Overconfidence in
 Sequential Recommendation Trained with Negative Sampling", RecSys 2023 (gBCE); J. Zhai et al., "Actions Speak Louder
 than Words", ICML 2024 (cosine similarity, negatives of each position).
+
+Deviation: all logits of gBCE are raised by the same constant, which moves where training starts and no ranking.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from synergen.errors import UserError, unknown_name
-from synergen.model.losses import full_softmax, infonce, infonce_own
+from synergen.model.losses import full_softmax, infonce
 from synergen.settings import LATER
 
 Items = Callable[[Tensor | None], Tensor]
@@ -25,6 +28,10 @@ LOSSES = ("softmax", "sampled", "gbce")
 SIMILARITIES = ("dot", "cosine")
 
 _SMALLEST_NORM = 1e-6
+_NEVER = -1e30
+"""The logit of what does not count: finite, so that a position with nothing else has no gradient instead of nan."""
+_ITEMS_PER_NEGATIVE = 80
+"""Where there are fewer, scoring the whole catalogue is faster than fetching what each position's negatives are."""
 
 
 @dataclass(frozen=True)
@@ -94,31 +101,41 @@ def objective(settings: ObjectiveSettings, states: Tensor, targets: Tensor, item
         hit = targets[:, None] == drawn  # (N, K)
         return infonce(states, items(targets), items(drawn), settings.temperature, banned=hit)
     drawn = torch.randint(1, n_items + 1, (len(targets), settings.negatives), device=targets.device)  # (N, K)
-    hit = targets[:, None] == drawn
-    if settings.loss == "sampled":
-        return infonce_own(states, items(targets), items(drawn), settings.temperature, banned=hit)
     queries = states / settings.temperature
     positive = (queries * items(targets)).sum(-1).float()  # (N,)
-    negative = (items(drawn) @ queries[..., None]).squeeze(-1).float()  # (N, K)
-    return gbce(positive, negative.masked_fill(hit, -torch.inf), n_items, settings.calibration)
+    negative = _scores(queries, drawn, items, n_items).float().masked_fill(targets[:, None] == drawn, _NEVER)  # (N, K)
+    if settings.loss == "sampled":
+        return F.softplus(negative.logsumexp(-1) - positive).sum() / max(len(positive), 1)
+    power = positive_power(settings.negatives, n_items, settings.calibration)
+    # Where a model that tells no items apart is at rest. From 0 all logits would have to fall first, and vectors that
+    # are read as well as scored can only do that by growing alike.
+    start = math.log(power / settings.negatives)
+    return gbce(start + positive, start + negative, power)
 
 
-def gbce(positive: Tensor, negative: Tensor, n_items: int, calibration: float) -> Tensor:
+def _scores(queries: Tensor, drawn: Tensor, items: Items, n_items: int) -> Tensor:
+    """(N, K) inner products of queries (N, D) with the items drawn for each, (N, K)."""
+    if n_items < _ITEMS_PER_NEGATIVE * drawn.shape[1]:
+        return (queries @ items(None).T).gather(1, drawn)
+    return (items(drawn) @ queries[..., None]).squeeze(-1)
+
+
+def positive_power(negatives: int, n_items: int, calibration: float) -> float:
+    """β = α (t (1 - 1/α) + 1/α), where α = K / (V - 1) is the share of the other items that is sampled (gSASRec)."""
+    rate = min(1.0, negatives / max(1, n_items - 1))
+    return rate * (calibration * (1 - 1 / rate) + 1 / rate)
+
+
+def gbce(positive: Tensor, negative: Tensor, power: float) -> Tensor:
     """Generalised binary cross-entropy (gSASRec): -[β ln σ(s⁺) + Σ ln(1 - σ(s⁻))] / (K + 1), mean over N.
-
-    β = α (t (1 - 1/α) + 1/α), where α = K / (V - 1) is the share of the other items that is sampled.
 
     Args:
         positive: (N,) logits.
-        negative: (N, K) logits; -inf counts for nothing.
-        n_items: V.
-        calibration: t.
+        negative: (N, K) logits; a very low one counts for nothing.
+        power: β.
     """
-    count = negative.shape[1]
-    rate = min(1.0, count / max(1, n_items - 1))
-    power = rate * (calibration * (1 - 1 / rate) + 1 / rate)
     total = power * F.softplus(-positive) + F.softplus(negative).sum(-1)  # (N,)
-    return total.sum() / (count + 1) / max(len(positive), 1)
+    return total.sum() / (negative.shape[1] + 1) / max(len(positive), 1)
 
 
 def unit(vectors: Tensor) -> Tensor:

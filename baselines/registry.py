@@ -22,8 +22,16 @@ class Entry:
 
 MODELS: dict[str, Entry] = {
     "SynerGen": Entry("synergen.model.synergen:SynerGen", "synergen.model.config:SynerGenConfig"),
-    "SASRec": Entry("baselines.recbole_models:SASRec", "baselines.recbole_models:SASRecSettings"),
-    "BERT4Rec": Entry("baselines.recbole_models:BERT4Rec", "baselines.recbole_models:BERT4RecSettings"),
+    "SASRec": Entry("baselines.recbole_models:SASRec", "baselines.recbole_settings:SASRecSettings"),
+    "BERT4Rec": Entry("baselines.recbole_models:BERT4Rec", "baselines.recbole_settings:BERT4RecSettings"),
+    "GRU4Rec": Entry("baselines.recbole_models:GRU4Rec", "baselines.recbole_settings:GRU4RecSettings"),
+    "HSTU": Entry("baselines.hstu:HSTU", "baselines.hstu:HSTUSettings"),
+    "HSTU-large": Entry("baselines.hstu:HSTU", "baselines.hstu:HSTUSettings"),
+    "SASRec-HSTU": Entry("baselines.meta_sasrec:MetaSASRec", "baselines.meta_sasrec:MetaSASRecSettings"),
+    "HLLM": Entry("baselines.hllm:HLLM", "baselines.hllm_settings:HLLMSettings"),
+    "HLLM-scratch": Entry("baselines.hllm:HLLM", "baselines.hllm_settings:HLLMSettings"),
+    "ItemKNN": Entry("baselines.item_knn:ItemKNN", "baselines.item_knn:ItemKNNSettings"),
+    "EASE": Entry("baselines.ease:EASE", "baselines.ease:EASESettings"),
     "Popularity": Entry("baselines.popularity:Popularity", "baselines.popularity:PopularitySettings"),
     "BM25": Entry("baselines.bm25:BM25", "baselines.bm25:BM25Settings"),
 }

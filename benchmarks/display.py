@@ -1,6 +1,6 @@
 """A table on a terminal."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from rich import box
 from rich.console import RenderableType
@@ -8,7 +8,12 @@ from rich.table import Table as Rich
 from rich.text import Text
 
 from benchmarks.formats import Cell
-from benchmarks.tables import Table, grid
+from benchmarks.grids import grid
+from benchmarks.tables import Table
+
+_TIGHT: dict[str, Any] = {"show_edge": False, "padding": (0, 1, 0, 0)}
+_STATE_WIDTH = 12
+"""Characters of a text before the numbers, which is broken into lines: a wide table then keeps its numbers on one."""
 
 
 def console_table(table: Table) -> list[RenderableType]:
@@ -20,20 +25,24 @@ def console_table(table: Table) -> list[RenderableType]:
     justify: Literal["left", "right"] = "left" if table.spec.qualitative else "right"
     for panel in shown.panels:
         if panel.name:
-            parts.append(Text(panel.name, style="bold"))
+            parts += [Text(), Text(panel.name, style="bold")]
         for at, columns in enumerate(panel.columns):
-            drawn = Rich(title=columns.name, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+            drawn = Rich(title=columns.name, title_justify="left", box=box.SIMPLE_HEAD, **_TIGHT)
             drawn.add_column("Method", no_wrap=True)
+            for title in panel.states:
+                drawn.add_column(title, max_width=_STATE_WIDTH)
             for title in columns.titles:
                 drawn.add_column(title, justify=justify)
             for line, following in zip(panel.lines, (*panel.lines[1:], None), strict=True):
                 ends = following is not None and following.group != line.group
-                drawn.add_row(Text(line.method), *map(_text, line.cells[at]), end_section=ends)
-            parts.append(drawn)
-    parts += [Text(note) for note in shown.notes]
+                cells = (*line.states, *line.cells[at])
+                drawn.add_row(Text(line.method), *map(_text, cells), end_section=ends)
+            parts += [Text(), drawn]
+    parts += [Text(), *(Text(note) for note in shown.notes)]
     return parts
 
 
 def _text(cell: Cell) -> Text:
     text = Text(cell.ours, style="bold" if cell.best else "")
-    return text.append(f" {cell.paper}", style="dim not bold") if cell.paper else text
+    between = " " if cell.ours and cell.paper else ""
+    return text.append(f"{between}{cell.paper}", style="dim not bold")

@@ -58,15 +58,17 @@ class Line:
     method: str
     group: str | None
     cells: tuple[tuple[Cell, ...], ...]
+    states: tuple[Cell, ...] = ()
 
 
 @dataclass(frozen=True)
 class Panel:
-    """Rows and columns, under a name where a table has several panels."""
+    """Rows and columns, under a name where a table has several panels; states are columns before all others."""
 
     columns: tuple[Columns, ...]
     lines: tuple[Line, ...]
     name: str | None = None
+    states: tuple[str, ...] = ()
 
     @property
     def grouped(self) -> bool:
@@ -79,7 +81,7 @@ class Grid:
     """A table as a reader sees it, before a format is chosen."""
 
     name: str
-    """Table and number in the paper."""
+    """The word table and its number."""
     title: str
     heading: str
     legend: str
@@ -110,13 +112,13 @@ def _markdown_table(panel: Panel, at: int) -> str:
     def shown(cell: Cell) -> str:
         ours = cell.ours.translate(_MARKDOWN)
         ours = f"**{ours}**" if cell.best else ours
-        return f"{ours} *({cell.paper.translate(_MARKDOWN)})*" if cell.paper else ours
+        return f"{ours} *({cell.paper.translate(_MARKDOWN)})*".lstrip() if cell.paper else ours
 
-    head = ["Method", *(["Group"] if panel.grouped else []), *panel.columns[at].titles]
+    head = ["Method", *(["Group"] if panel.grouped else []), *panel.states, *panel.columns[at].titles]
     table = [row(head), row(["---"] * len(head))]
     for line in panel.lines:
         group = [line.group or ""] if panel.grouped else []
-        table.append(row([line.method.translate(_MARKDOWN), *group, *map(shown, line.cells[at])]))
+        table.append(row([line.method.translate(_MARKDOWN), *group, *map(shown, (*line.states, *line.cells[at]))]))
     return "\n".join(table)
 
 
@@ -145,33 +147,35 @@ def _latex_panel(panel: Panel) -> list[str]:
     def shown(cell: Cell) -> str:
         ours = cell.ours.translate(_LATEX)
         ours = rf"\textbf{{{ours}}}" if cell.best else ours
-        return rf"{ours} \textit{{({cell.paper.translate(_LATEX)})}}" if cell.paper else ours
+        return rf"{ours} \textit{{({cell.paper.translate(_LATEX)})}}".lstrip() if cell.paper else ours
 
     def row(cells: list[str]) -> str:
         return " & ".join(cells) + r" \\"
 
-    width = 1 + sum(len(columns.titles) for columns in panel.columns)
+    left = 1 + len(panel.states)
+    width = left + sum(len(columns.titles) for columns in panel.columns)
     body = []
     if any(columns.name for columns in panel.columns):
-        start, rules, names = 2, [], [""]
+        start, rules, names = left + 1, [], [""] * left
         for columns in panel.columns:
             end = start + len(columns.titles) - 1
             names.append(rf"\multicolumn{{{end - start + 1}}}{{c}}{{{(columns.name or '').translate(_LATEX)}}}")
             rules.append(rf"\cmidrule(lr){{{start}-{end}}}")
             start = end + 1
         body += [row(names), " ".join(rules)]
-    titles = chain.from_iterable(columns.titles for columns in panel.columns)
+    titles = (*panel.states, *chain.from_iterable(columns.titles for columns in panel.columns))
     body.append(row(["Method", *(title.translate(_LATEX) for title in titles)]))
     for group, lines in groupby(panel.lines, key=lambda line: line.group):
         body.append(r"\midrule")
         if group:
             body.append(row([rf"\multicolumn{{{width}}}{{l}}{{\emph{{{group}}}}}"]))
         for line in lines:
-            body.append(row([line.method.translate(_LATEX), *map(shown, chain.from_iterable(line.cells))]))
+            cells = (*line.states, *chain.from_iterable(line.cells))
+            body.append(row([line.method.translate(_LATEX), *map(shown, cells)]))
     return [
         *([rf"\par\medskip {panel.name.translate(_LATEX)}\par\smallskip"] if panel.name else []),
         r"\resizebox{\linewidth}{!}{%",
-        rf"\begin{{tabular}}{{l{'c' * (width - 1)}}}",
+        rf"\begin{{tabular}}{{{'l' * left}{'c' * (width - left)}}}",
         r"\toprule",
         *body,
         r"\bottomrule",

@@ -1,6 +1,7 @@
 """One run from its specification to its record."""
 
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from functools import lru_cache, partial
@@ -22,10 +23,12 @@ from benchmarks.evaluator import (
     kept_metrics,
     validate,
 )
+from benchmarks.plan import tuning_of
 from benchmarks.references import REFERENCES, KnownTruth, Reference, knows_truth
+from benchmarks.size import device_memory, out_of_memory
 from benchmarks.views import View, has_slates, views
 from synergen.contract import Batch, DataView, Recommender, Task
-from synergen.data.batches import training_batches, training_windows
+from synergen.data.batches import Windows, training_batches, training_windows
 from synergen.data.dataset import Dataset, load_dataset, statistics
 from synergen.data.filters import Filter
 from synergen.data.preparation import Rules, prepare_source, source_hash
@@ -42,6 +45,9 @@ from synergen.training.trainer import Summary, TrainingConfig, train
 
 Report = Callable[[str, dict[str, Any]], None]
 """Called with a stage (loading, text, training, testing) and its state."""
+
+_USERS_AT_ONCE = 128
+"""Whole sequences in a batch of what is observed."""
 
 
 def tasks_of_run(spec: RunSpec) -> list[Task]:
@@ -110,10 +116,11 @@ def _execute(spec: RunSpec, source: str, store: RunStore, device: str, scale: st
     dataset = load_for(source, spec.protocol)
     evaluator = evaluator_for(dataset, spec, device)
     known = KnownTruth.of(source, dataset.log) if has_slates(spec.protocol) and knows_truth(spec.dataset) else None
-    text = _vectors_for(spec, dataset, report)
-    subject = _reference(spec, known) or build(spec.model, _view(dataset, text), spec.settings).to(device)
+    text = vectors_for(spec, dataset, report)
+    subject = _reference(spec, known) or build(spec.model, data_view(dataset, text), spec.settings).to(device)
     learns = isinstance(subject, Recommender) and subject.learns
     summary = _train(subject, spec, dataset, evaluator, store, device, report) if learns else None
+    seconds = summary.seconds if summary else _observe(subject, dataset)
     ranks = {
         view: evaluator.ranks(subject, Part.TEST, view, partial(_report_test, report, view))
         for view in _views(spec, subject, dataset)
@@ -126,6 +133,7 @@ def _execute(spec: RunSpec, source: str, store: RunStore, device: str, scale: st
         "id": spec.id,
         **asdict(spec),
         "scale": scale if learns else None,
+        **({"tuning": tuning} if (tuning := tuning_of(spec, scale)) else {}),
         "metrics": _metrics_by_task(ranks),
         **({"calibration": calibration} if calibration else {}),
         **({"text": _reduction(text)} if text and text.projection else {}),
@@ -139,7 +147,7 @@ def _execute(spec: RunSpec, source: str, store: RunStore, device: str, scale: st
             "audit": audit(dataset, evaluator, spec.protocol),
         },
         "training": _training_record(summary) if summary else {"stopped": "nothing to train"},
-        "seconds": round(summary.seconds, 1) if summary else 0.0,
+        "seconds": round(seconds, 1),
         "peak_memory_mib": peak_memory_mib(),
         "parameters": _parameters(subject),
         "environment": environment(),
@@ -175,8 +183,10 @@ def retest(
 def _trained(spec: RunSpec, dataset: Dataset, store: RunStore) -> Recommender:
     """The model of a finished run; one that learns nothing is built anew."""
     if not model_class(spec.model).learns:
-        text = _vectors_for(spec, dataset, lambda stage, state: None)
-        return build(spec.model, _view(dataset, text), spec.settings)
+        text = vectors_for(spec, dataset, lambda stage, state: None)
+        model = build(spec.model, data_view(dataset, text), spec.settings)
+        _observe(model, dataset)
+        return model
     folder = model_folder(store.folder, spec.id)
     if not folder.exists():
         raise UserError(f"{folder}: the model of run {spec.id} is not here; train it again (benchmarks/run.py --force)")
@@ -218,11 +228,13 @@ def _reduction(text: TextVectors) -> dict[str, Any]:
     return {"dimensions": text.items.shape[1], "explained_variance": text.projection.explained}
 
 
-def _view(dataset: Dataset, text: TextVectors | None) -> DataView:
+def data_view(dataset: Dataset, text: TextVectors | None) -> DataView:
+    """What a model may know of a data set; with text vectors where it reads them."""
     return dataset.view(text.items, text.queries) if text else dataset.view(None, None)
 
 
-def _vectors_for(spec: RunSpec, dataset: Dataset, report: Report) -> TextVectors | None:
+def vectors_for(spec: RunSpec, dataset: Dataset, report: Report) -> TextVectors | None:
+    """The text vectors of the protocol's encoder, where the run's model reads them."""
     if spec.model in REFERENCES or not model_class(spec.model).reads_text(spec.settings, frozenset(tasks_of_run(spec))):
         return None
     encoder = spec.protocol["encoder"]
@@ -239,21 +251,36 @@ def _train(
     report: Report,
 ) -> Summary:
     config = from_mapping(TrainingConfig, spec.trainer, f"training of {spec.model}")
-    batches, steps = _epochs(dataset, spec, config.batch_size)
-    return train(
-        model,
-        config,
-        batches,
-        steps,
-        validate(evaluator, spec, tasks_of_run(spec)),
-        seed=spec.seed,
-        checkpoint=store.checkpoint_path(spec.id),
-        device=device,
-        report=lambda progress: report("training", asdict(progress)),
-    )
+    batches, steps = epochs(dataset, spec, config.batch_size)
+    try:
+        return train(
+            model,
+            config,
+            batches,
+            steps,
+            validate(evaluator, spec, tasks_of_run(spec)),
+            seed=spec.seed,
+            checkpoint=store.checkpoint_path(spec.id),
+            device=device,
+            report=lambda progress: report("training", asdict(progress)),
+        )
+    except torch.OutOfMemoryError as error:
+        raise out_of_memory(spec, dataset.log.n_items, device_memory(device)) from error
 
 
-def _epochs(dataset: Dataset, spec: RunSpec, batch_size: int) -> tuple[Callable[[int], Iterator[Batch]], int]:
+def _observe(subject: Any, dataset: Dataset) -> float:
+    """Show a model that learns nothing by gradient the training events, a sequence a user; returns the seconds."""
+    if not isinstance(subject, Recommender):
+        return 0.0
+    start = time.perf_counter()
+    begins, ends = dataset.log.offsets[:-1], dataset.split.train_ends()
+    some = ends > begins
+    users = Windows(begins[some], ends[some], begins[some])
+    subject.observe(training_batches(dataset.log, users, _USERS_AT_ONCE, np.random.default_rng(0)))
+    return time.perf_counter() - start
+
+
+def epochs(dataset: Dataset, spec: RunSpec, batch_size: int) -> tuple[Callable[[int], Iterator[Batch]], int]:
     """The batches of each epoch, and about how many these are."""
     log, split, max_history = dataset.log, dataset.split, spec.protocol["max_history"]
 

@@ -1,5 +1,6 @@
 """What a figure of `perf.py` is, how it is timed, and the register of all of them."""
 
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -53,6 +54,11 @@ class Figure:
     measure: Callable[[Setting], Value]
     dtype: torch.dtype | Literal["training"] | None  # None where there are no matrix products
     threads: int | None  # where they are not those of the command
+    needs: str | None  # an environment variable without which it cannot be measured
+
+    @property
+    def ready(self) -> bool:
+        return self.needs is None or bool(os.environ.get(self.needs))
 
     def reached(self, value: float) -> bool:
         return value >= self.target if self.better == "higher" else value <= self.target
@@ -83,12 +89,13 @@ def figure(
     better: str,
     dtype: torch.dtype | Literal["training"] | None = "training",
     threads: int | None = None,
+    needs: str | None = None,
 ) -> Callable[[Callable[[Setting], Value]], Callable[[Setting], Value]]:
     """Register a function as the figure of its name, of matrix products of `dtype` (None: it has none) on `threads`
-    (None: as many as the command is given)."""
+    (None: as many as the command is given), which `needs` an environment variable, or none."""
 
     def register(measure: Callable[[Setting], Value]) -> Callable[[Setting], Value]:
-        FIGURES[measure.__name__] = Figure(measure.__name__, unit, target, better, measure, dtype, threads)
+        FIGURES[measure.__name__] = Figure(measure.__name__, unit, target, better, measure, dtype, threads, needs)
         return measure
 
     return register

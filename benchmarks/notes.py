@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmarks.facts import timed_by_clock
 from benchmarks.references import ORACLE, POLICY
 from benchmarks.views import has_slates
 from synergen.runs import Run
@@ -32,7 +33,7 @@ def notes(table: "Table", runs: Sequence[Run], registry_tasks: Mapping[str, froz
                 f"Queries: {statistics['query rule']}; {100 * statistics['items without a query']:.1f} % of items have "
                 f"none, {100 * statistics['test users asked by search']:.1f} % of users are asked by search."
             )
-    if not spec.qualitative and dataset != spec.paper_dataset:
+    if spec.paper_dataset not in (None, dataset):
         yield (
             f"Data set is {dataset}, not the paper's {spec.paper_dataset}: levels are not comparable; the paper's "
             "numbers are printed for orientation."
@@ -44,7 +45,9 @@ def notes(table: "Table", runs: Sequence[Run], registry_tasks: Mapping[str, froz
         )
     yield from _gap_lines(rows)
     yield from _calibration_lines(rows, runs)
+    yield from _clock_lines(rows, runs)
     yield from _audit_lines(runs)
+    yield from _tuning_lines(rows, runs)
     if cut := _cut_short(rows, runs):
         yield f"Training not ended by early stopping, so perhaps too short: {', '.join(cut)}."
     if not spec.qualitative:
@@ -158,6 +161,17 @@ def _calibration_lines(rows: Sequence["Row"], runs: Sequence[Run]) -> Iterable[s
         )
 
 
+def _clock_lines(rows: Sequence["Row"], runs: Sequence[Run]) -> Iterable[str]:
+    """Methods whose costs are not in seconds of the processor."""
+    clocked = {run.record["id"] for run in runs if timed_by_clock(run.record)}
+    methods = [row.method.method for row in rows if row.block.costs and row.facts and clocked & set(row.runs)]
+    if methods:
+        yield (
+            f"Seconds are the processor's, except of {'; '.join(methods)}: these are the clock's, which other programs "
+            "may have lengthened, and the Positions/s include validation."
+        )
+
+
 def _audit_lines(runs: Sequence[Run]) -> Iterable[str]:
     """The leak audit, numbers as means over seeds: pools differ from seed to seed."""
     by_label: dict[str, dict[int, Any]] = {}
@@ -168,6 +182,23 @@ def _audit_lines(runs: Sequence[Run]) -> Iterable[str]:
         values = list(by_seed.values())
         numeric = all(isinstance(value, int | float) for value in values)
         yield f"{label}: {f'{np.mean(values):.4g}' if numeric else values[0]}"
+
+
+def _tuning_lines(rows: Sequence["Row"], runs: Sequence[Run]) -> Iterable[str]:
+    """How the settings of each method were found, where it has any but the length of histories."""
+    records = {run.record["id"]: run.record for run in runs}
+    methods: dict[str, dict[str, None]] = {}  # by what was done; sets that keep the order of the rows
+    for row in rows:
+        for record in (records[run_id] for run_id in row.runs):
+            if set(record["settings"]) - {"max_history"}:
+                tuning = record.get("tuning")
+                how = "set by hand"
+                if tuning:
+                    how = f"found by {tuning['trials']} trials of Optuna each, on validation at scale {tuning['scale']}"
+                methods.setdefault(how, {})[row.method.method] = None
+    if methods:
+        told = "; ".join(f"{how}: {', '.join(methods[how])}" for how in sorted(methods))
+        yield f"Settings {told}."
 
 
 def _cut_short(rows: Sequence["Row"], runs: Sequence[Run]) -> list[str]:

@@ -18,7 +18,7 @@ if __package__ in (None, ""):  # python benchmarks/perf.py, without installation
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import measure
-from benchmarks.figures import decoder, evaluation, preparation, serving, training  # noqa: F401 - registers their figures
+from benchmarks.figures import decoder, evaluation, hstu, preparation, recbole, serving, training  # noqa: F401 - registers their figures
 from synergen.console import exit_status
 from synergen.errors import UserError, unknown_name
 from synergen.files import write_json
@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> None:
     if options.threads < 1 or options.repeats < 1:
         raise UserError("--threads and --repeats must be 1 or more")
-    names = options.only or list(measure.FIGURES)
+    names = options.only or [name for name, one in measure.FIGURES.items() if one.ready]
     for name in names:
         if name not in measure.FIGURES:
             raise unknown_name("figure", name, measure.FIGURES)
@@ -76,6 +76,9 @@ def _run(options: argparse.Namespace) -> None:
     if not screen.is_terminal:
         screen = Console(highlight=False, width=_LOG_WIDTH)
     screen.print(_table(found, setting.repeats))
+    for name, one in measure.FIGURES.items():
+        if not (options.only or one.ready):
+            screen.print(f"skipped {name}: it needs {one.needs}, see --help")
     if options.json:
         write_json(options.json, [asdict(one) for one in found])
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from synergen.training.trainer import TrainingConfig
 _FOLDER = Path(__file__).resolve().parent
 _SECTIONS = ("settings", "training")
 _LAYERS = ("scales", "datasets")
+_TUNED = (*_SECTIONS, "task", "candidates", "trials", "scale", "study")
 
 
 @lru_cache
@@ -37,17 +38,32 @@ def scales() -> dict[str, Any]:
     return read_yaml(_FOLDER / "specs" / "scales.yaml")
 
 
-def model_config(model: str, dataset: str, scale: str) -> dict[str, dict[str, Any]]:
-    """Settings and training of a model: its defaults, then the scale's, then the data set's (later ones win), and last
-    what the scale fixes for all models.
+def model_file(model: str) -> Path:
+    """The configuration of a model by hand."""
+    return _FOLDER / "configs" / f"{model}.yaml"
+
+
+def tuned_file(model: str, dataset: str) -> Path:
+    """Where benchmarks/tune.py keeps what it found for a model on a data set."""
+    return _FOLDER / "tuned" / dataset / f"{model}.yaml"
+
+
+def model_config(
+    model: str, dataset: str, scale: str, tuned: Mapping[str, Any] | None = None
+) -> dict[str, dict[str, Any]]:
+    """Settings and training of a model: its defaults, then the scale's, then the data set's, then the tuned ones (later
+    ones win), and last what the scale fixes for all models.
+
+    Args:
+        tuned: what a search found, if it is to count.
 
     Raises:
-        UserError: an unknown scale or model, or an unknown key in the model's file.
+        UserError: an unknown scale or model, or an unknown key in the model's files.
     """
     if scale not in scales():
         raise unknown_name("scale", scale, scales())
     kind = settings_type(model)
-    path = _FOLDER / "configs" / f"{model}.yaml"
+    path = model_file(model)
     content = read_yaml(path)
     own = content.get("datasets", {})
     family = re.sub(r"-\d+k?$", "", dataset)  # sessions, of any size
@@ -56,9 +72,13 @@ def model_config(model: str, dataset: str, scale: str) -> dict[str, dict[str, An
         content.get("scales", {}).get(scale, {}),
         own.get(dataset, own.get(family, {})),
     ]
+    known = (*_SECTIONS, *_LAYERS, "search")
     for key in content:
-        if key not in (*_SECTIONS, *_LAYERS):
-            raise unknown_name("key", key, (*_SECTIONS, *_LAYERS), where=str(path))
+        if key not in known:
+            raise unknown_name("key", key, known, where=str(path))
+    if tuned:
+        layers.append(dict(tuned))
+        path = tuned_file(model, dataset)
     merged: dict[str, dict[str, Any]] = {section: {} for section in _SECTIONS}
     for layer in layers:
         for section in _SECTIONS:
@@ -67,6 +87,40 @@ def model_config(model: str, dataset: str, scale: str) -> dict[str, dict[str, An
     from_mapping(kind, merged["settings"], f"{path}, settings")
     from_mapping(TrainingConfig, merged["training"], f"{path}, training")
     return merged
+
+
+def _tuned(model: str, dataset: str, task: str, candidates: str, scale: str) -> dict[str, Any]:
+    """What tuning found for a task among such candidates, or nothing. Where a scale has settings of its own (the
+    paper's sizes), values that were found at another scale are of another model and do not count."""
+    path = tuned_file(model, dataset)
+    if not path.exists():
+        return {}
+    found = read_yaml(path)
+    if set(found) != set(_TUNED):
+        raise UserError(f"{path}: the keys must be {', '.join(_TUNED)}; write it again by benchmarks/tune.py --save")
+    own_settings = scale in read_yaml(model_file(model)).get("scales", {})
+    fits = (found["task"], found["candidates"]) == (task, candidates) and (found["scale"] == scale or not own_settings)
+    return found if fits else {}
+
+
+def complete_values(spec: RunSpec) -> dict[str, dict[str, Any]]:
+    """The settings and training of a run, with those that it leaves out because they are at their defaults."""
+    settings: Any = from_mapping(settings_type(spec.model), spec.settings, f"settings of {spec.model}")
+    training = from_mapping(TrainingConfig, spec.trainer, f"training of {spec.model}")
+    return {"settings": asdict(settings), "training": asdict(training)}
+
+
+def tuning_of(spec: RunSpec, scale: str) -> dict[str, Any] | None:
+    """What a record says of the search for its run's settings; None where the run has not the values found."""
+    if spec.model not in MODELS:
+        return None
+    found = _tuned(spec.model, spec.dataset, spec.task, spec.protocol["candidates"], scale)
+    if not found:
+        return None
+    values = complete_values(spec)
+    if not all(found[section].items() <= values[section].items() for section in _SECTIONS):
+        return None
+    return {key: found[key] for key in ("trials", "scale", "study")}
 
 
 def make_run(
@@ -78,10 +132,12 @@ def make_run(
     scale: str,
     seed: int,
     training_overrides: Mapping[str, Any] | None = None,
+    by_hand: bool = False,
 ) -> RunSpec:
-    """A run of a registered model, the overrides on top of its configuration. Defaults are written out, so that a run's
-    id and record hold every value that it depends on."""
-    config = model_config(model, dataset, scale)
+    """A run of a registered model, the overrides on top of its configuration (without what tuning found, if `by_hand`).
+    Defaults are written out, so that a run's id and record hold every value that it depends on."""
+    found = {} if by_hand else _tuned(model, dataset, task, protocol["candidates"], scale)
+    config = model_config(model, dataset, scale, found)
     kind = settings_type(model)
     settings = config["settings"] | dict(overrides)
     if "max_history" in {field.name for field in fields(kind)}:
@@ -96,17 +152,22 @@ def make_run(
 def plan(spec: Spec, dataset: str, scale: str, seeds: int, only: list[str] | None) -> dict[str, list[RunSpec]]:
     """The runs of every row that can run, by method.
 
+    Args:
+        only: methods, or models for all of their rows.
+
     Raises:
         UserError: a name in `only` that is neither a method nor a model of the table.
     """
     truth = has_slates(spec.protocol) and knows_truth(dataset)
     runnable = [row for row in spec.rows if (truth and row.reference) or (row.model in MODELS and not spec.qualitative)]
     if only is not None:
-        names = {row.method for row in spec.rows} | {row.subject for row in spec.rows if row.subject}
+        methods = {row.method for row in spec.rows}
+        names = methods | {row.subject for row in spec.rows if row.subject}
         for name in only:
             if name not in names:
                 raise unknown_name("model", name, names, where=f"table {spec.number}")
-        runnable = [row for row in runnable if row.method in only or row.subject in only]
+        models = set(only) - methods  # a name of both is the method's
+        runnable = [row for row in runnable if row.method in only or row.subject in models]
     runs: dict[str, list[RunSpec]] = {}
     for row in runnable:
         if row.reference:  # nothing is drawn, so one seed is all

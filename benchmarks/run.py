@@ -25,10 +25,12 @@ if __package__ in (None, ""):  # python benchmarks/run.py, without installation
 from benchmarks.calibrate import plot_calibration
 from benchmarks.display import console_table
 from benchmarks.execute import Job, run_all
+from benchmarks.exports import to_json, write
 from benchmarks.job import prepare_for
 from benchmarks.plan import plan, registry_tasks, scales
 from benchmarks.progress import Display, duration, label
-from benchmarks.tables import Spec, Table, build, load_spec, to_json, write
+from benchmarks.size import planned_size, published_items
+from benchmarks.tables import Spec, Table, build, load_spec
 from benchmarks.views import RANKING, has_slates
 from synergen.console import bars, exit_status
 from synergen.data.dataset import protocol_for
@@ -58,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    p.add_argument("--table", type=int, required=True, help="table of the paper: 1, 2, 3 or 4")
+    p.add_argument("--table", type=int, required=True, help="1 to 4 as in the paper, or 5, recipes of the baselines")
     p.add_argument(
         "--dataset",
         metavar="NAME|DIR",
@@ -132,7 +134,8 @@ def _table(options: argparse.Namespace, screen: Console) -> None:
             store.discard(run_id)
     finished = {run.id: store.load(run.id) for runs in shown.values() for run in runs}
     todo = {run.id: (method, run) for method, runs in wanted.items() for run in runs if finished[run.id] is None}
-    _refuse_other_data(options.dataset, name, finished)
+    if not (options.plan and published_items(options.dataset)):  # what is published can be planned without its files
+        _refuse_other_data(options.dataset, name, finished)
     forecast = _forecast(todo, options.scale, store)
     _announce(screen, spec, name, options, todo, forecast, store)
     if options.plan:
@@ -235,6 +238,8 @@ def _announce(
     for run_id, (method, run) in todo.items():
         state = "goes on" if store.checkpoint_path(run_id).exists() else "to run"
         screen.print(f"  {label(run, method):<28} {state}, about {duration(forecast[run_id])}", soft_wrap=True)
+        if options.plan:
+            screen.print(f"    {planned_size(run, options.dataset)}", soft_wrap=True)
     known = [seconds for seconds in forecast.values() if seconds is not None]
     if len(known) == len(todo):
         total = max(sum(known) / workers, max(known))

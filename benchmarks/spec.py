@@ -1,4 +1,4 @@
-"""What each table of the paper is: its protocol, its columns, its rows, and the numbers that the paper prints."""
+"""What each table is: its protocol, its columns, its rows, and the numbers that the paper prints."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from benchmarks.facts import FACTS
 from benchmarks.references import REFERENCES
 from benchmarks.views import RANKING, RETRIEVAL, view_name
 from synergen.contract import Task
@@ -44,6 +45,8 @@ class Block:
     reads: Mapping[str, tuple[str, str]] | None = None
     """Candidates and metric of each column, where a column is not named after its metric; a column that is left out
     does not apply."""
+    costs: tuple[str, ...] = ()
+    """Further columns, facts of the records: means over seeds."""
 
     def reading(self, column: str, head: str, protocol: Mapping[str, Any]) -> tuple[str, str] | None:
         """The name of the ranks and the metric that a column is made of, or None where it does not apply."""
@@ -101,6 +104,8 @@ class Spec:
     """Empty where nothing is run."""
     blocks: tuple[Block, ...]
     rows: tuple[RowSpec, ...]
+    states: tuple[str, ...] = ()
+    """Facts of the records that stand before the numbers of each row."""
     remarks: tuple[str, ...] = ()
     """What a reader should know of the paper's numbers."""
     dataset: str = "ml-100k"
@@ -130,7 +135,7 @@ class Spec:
 
 
 def load_spec(number: int) -> Spec:
-    """A table of the paper.
+    """A table by its number, 1 to 4 as in the paper.
 
     Raises:
         UserError: no such table, or a fault in its file, which the message names.
@@ -158,9 +163,11 @@ def parse_spec(raw: Any, published: Mapping[str, Mapping[str, Any]], where: str)
     if (base := table.get("compared_with")) is not None:
         _among("method", base, methods, f"{where}, compared_with")
     _check_protocol(table["protocol"], where)
+    for name in (states := tuple(table.get("states", ()))):
+        _among("fact", name, FACTS, f"{where}, states")
     remarks = tuple(table.get("remarks", ()))
     otherwise = _otherwise(table.get("without_impressions", {}), f"{where}, without_impressions")
-    parsed = {"blocks": blocks, "rows": rows, "remarks": remarks, "published": published}
+    parsed = {"blocks": blocks, "rows": rows, "states": states, "remarks": remarks, "published": published}
     return Spec(**table | parsed | {"without_impressions": otherwise})
 
 
@@ -193,7 +200,9 @@ def _block(raw: Any, where: str) -> Block:
     for column in reads or ():
         _among("column", column, block["columns"], f"{where}, reads")
     pairs = None if reads is None else {column: (pair[0], pair[1]) for column, pair in reads.items()}
-    return Block(**block | {"columns": tuple(block["columns"]), "reads": pairs})
+    for name in (costs := tuple(block.get("costs", ()))):
+        _among("fact", name, FACTS, f"{where}, costs")
+    return Block(**block | {"columns": tuple(block["columns"]), "reads": pairs, "costs": costs})
 
 
 def _row(raw: Any, published: Mapping[str, Any], where: str) -> RowSpec:

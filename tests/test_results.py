@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.exports import to_json
 from benchmarks.plan import registry_tasks
-from benchmarks.tables import build, load_spec, to_json
+from benchmarks.spec import load_spec
+from benchmarks.tables import build
 from synergen.runs import RunStore
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"

@@ -69,7 +69,7 @@ def _train(options: argparse.Namespace, screen: Console) -> None:
     from benchmarks.plan import make_run
     from benchmarks.progress import Pace, describe
     from benchmarks.run import dataset_name, has_impressions
-    from benchmarks.tables import load_spec
+    from benchmarks.spec import load_spec
     from synergen.data.dataset import protocol_for
     from synergen.data.sources import find_source
     from synergen.text import Encoder

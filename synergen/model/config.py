@@ -123,5 +123,17 @@ class SynerGenConfig:
         """Whether item vectors are made of text."""
         return self.inputs != "id"
 
+    @property
+    def negatives(self) -> str:
+        """In words, the items that a positive stands against in the retrieval loss."""
+        if self.retrieval_loss == "full_softmax":
+            return "all items"
+        easy = f"{self.easy_negatives:,} a batch" if self.easy == "uniform" else "the batch's items"
+        if self.alpha == 1:
+            return easy
+        of_kind = "" if self.hard == "sampled" else f" ({self.hard})"
+        hard = "impressions" if self.hard == "impressions" else f"{self.hard_negatives:,} a position{of_kind}"
+        return f"{easy}, {hard}" if self.alpha > 0 else hard
+
     def _refuse(self, key: str, wanted: str) -> None:
         raise UserError(f"SynerGen: setting '{key}' is {getattr(self, key)!r}; it must be {wanted}")

@@ -150,6 +150,10 @@ class SynerGen(DotProductRecommender):
         """Items may be made of text; queries always are."""
         return SynerGenConfig(**settings).needs_text or Task.SEARCH in tasks
 
+    @classmethod
+    def trained_against(cls, settings: Mapping[str, Any]) -> str:
+        return SynerGenConfig(**settings).negatives
+
     def begin_epoch(self, epoch: int) -> None:
         """Index the item vectors that `hard: mined` searches during this epoch."""
         if self.config.hard == "mined" and self.config.alpha < 1:

@@ -27,13 +27,40 @@ SMALL: dict[str, dict[str, Any]] = {
     },
     "SASRec": {"hidden_size": 16, "hidden_dropout": 0.0, "attention_dropout": 0.0, "max_history": 8},
     "BERT4Rec": {"hidden_size": 16, "hidden_dropout": 0.0, "attention_dropout": 0.0, "max_history": 8},
+    "GRU4Rec": {"embedding_size": 16, "hidden_size": 16, "dropout": 0.0, "max_history": 8},
+    "HSTU": {"width": 16, "heads": 2, "qk_width": 8, "v_width": 8, "dropout": 0.0, "max_history": 8},
+    "HSTU-large": {"width": 16, "heads": 4, "qk_width": 4, "v_width": 4, "dropout": 0.0, "max_history": 8},
+    "SASRec-HSTU": {"width": 16, "heads": 2, "ffn_width": 16, "dropout": 0.0, "max_history": 8},
+    "HLLM": {"width": 16, "layers": 1, "heads": 2, "kv_heads": 1, "ffn_width": 32, "max_tokens": 24, "max_history": 8},
+    "HLLM-scratch": {"width": 16, "layers": 1, "heads": 2, "kv_heads": 2, "ffn_width": 32, "max_history": 8},
 }  # fmt: skip
 """Sizes that train in seconds, without dropout. A model that is not named here has its defaults."""
 
 VARIANTS: dict[str, list[dict[str, Any]]] = {
     "SynerGen": [{"inputs": "both"}, {"inputs": "id", "retrieval_loss": "full_softmax", "ranking_head": False}],
+    "SASRec": [
+        {},
+        {"augmentation": "prefix", "inputs": "both"},
+        {"loss": "gbce", "negatives": 8, "calibration": 0.0},
+    ],
+    "BERT4Rec": [
+        {},
+        {"inputs": "text"},
+        {"loss": "sampled", "negatives": 30, "similarity": "cosine", "temperature": 0.1},
+    ],
+    "GRU4Rec": [{}, {"inputs": "both"}],
+    "HSTU": [{"bias": "both"}, {"bias": "none", "loss": "softmax", "similarity": "dot", "temperature": 1.0}],
 }
 """Settings that make another model of the same name."""
+
+
+OBSERVED: list[Batch] = []
+"""What models that learn nothing by gradient are shown."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _observed(make_batch: Callable[..., Batch]) -> None:
+    OBSERVED.append(make_batch(SEQUENCES))
 
 
 @dataclass(frozen=True)
@@ -50,7 +77,10 @@ class Case:
 
     def build(self, data: DataView, seed: int = 0, **others: Any) -> Recommender:
         torch.manual_seed(seed)
-        return registry.build(self.name, data, self.settings | others).eval()
+        model = registry.build(self.name, data, self.settings | others).eval()
+        if not model.learns:
+            model.observe(OBSERVED)
+        return model
 
 
 CASES = [

@@ -1,4 +1,4 @@
-"""SASRec and BERT4Rec against RecBole 1.2.1 itself: the same weights in RecBole's unmodified classes."""
+"""SASRec, BERT4Rec and GRU4Rec against RecBole 1.2.1 itself: the same weights in RecBole's unmodified classes."""
 
 import subprocess
 import sys
@@ -9,23 +9,20 @@ from pathlib import Path
 import pytest
 import torch
 from recbole.model.sequential_recommender.bert4rec import BERT4Rec as RecBoleBERT4Rec
+from recbole.model.sequential_recommender.gru4rec import GRU4Rec as RecBoleGRU4Rec
 from recbole.model.sequential_recommender.sasrec import SASRec as RecBoleSASRec
 from torch import Tensor
 from torch.nn import functional as F
 
-from baselines.recbole_models import BERT4Rec, SASRec, recbole_config
+from baselines.recbole_adapter import Catalogue, gru_config, transformer_config
+from baselines.recbole_models import BERT4Rec, GRU4Rec, SASRec
 from synergen.contract import Batch, DataView, Histories, Requests, Task
-from synergen.errors import UserError
+from synergen.model.losses import full_softmax
 
 V = 30
 HISTORIES = [[3, 1, 4, 1, 5, 9], [2], [6, 5, 3, 5], [8, 9, 7]]
 SMALL = {"hidden_size": 16, "inner_size": 32, "max_history": 9}
 EVERYTHING = torch.arange(V + 1)
-
-
-class Catalogue:
-    def num(self, field: str) -> int:
-        return V + 1
 
 
 def interaction(rows: list[list[int]], width: int = 9) -> dict[str, Tensor]:
@@ -43,7 +40,7 @@ def _seed() -> None:
 @pytest.fixture
 def sasrec(make_view: Callable[..., DataView]) -> tuple[SASRec, RecBoleSASRec]:
     ours = SASRec(make_view(V), **SMALL).eval()
-    theirs = RecBoleSASRec(recbole_config(ours.settings, 9), Catalogue()).eval()
+    theirs = RecBoleSASRec(transformer_config(ours.settings, 9), Catalogue(V)).eval()
     theirs.load_state_dict(ours.net.state_dict())
     return ours, theirs
 
@@ -52,7 +49,15 @@ def sasrec(make_view: Callable[..., DataView]) -> tuple[SASRec, RecBoleSASRec]:
 def bert4rec(make_view: Callable[..., DataView]) -> tuple[BERT4Rec, RecBoleBERT4Rec]:
     ours = BERT4Rec(make_view(V), **SMALL).eval()
     torch.nn.init.normal_(ours.net.output_bias)
-    theirs = RecBoleBERT4Rec(recbole_config(ours.settings, 10), Catalogue()).eval()
+    theirs = RecBoleBERT4Rec(transformer_config(ours.settings, 10), Catalogue(V)).eval()
+    theirs.load_state_dict(ours.net.state_dict())
+    return ours, theirs
+
+
+@pytest.fixture
+def gru4rec(make_view: Callable[..., DataView]) -> tuple[GRU4Rec, RecBoleGRU4Rec]:
+    ours = GRU4Rec(make_view(V), embedding_size=16, hidden_size=24, n_layers=2, max_history=9).eval()
+    theirs = RecBoleGRU4Rec(gru_config(ours.settings), Catalogue(V)).eval()
     theirs.load_state_dict(ours.net.state_dict())
     return ours, theirs
 
@@ -87,6 +92,61 @@ def test_sasrec_whole_sequences_are_the_mean_over_prefixes(
 ) -> None:
     """Prefix augmentation has one row a target; the first event of a sequence has no prefix and is no row."""
     ours, theirs = sasrec
+    rows = [(row[:e], row[e]) for row in HISTORIES for e in range(1, len(row))]
+    logits = theirs.full_sort_predict(interaction([prefix for prefix, _ in rows]))[:, 1:]
+    expected = F.cross_entropy(logits, torch.tensor([item - 1 for _, item in rows]))
+    torch.testing.assert_close(ours.loss(make_batch(HISTORIES))["softmax"], expected, rtol=0, atol=2e-6)
+
+
+def test_sasrec_prefixes_learn_what_whole_sequences_do(
+    make_view: Callable[..., DataView], make_batch: Callable[..., Batch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A target has the same prefix in both and the model is causal; of the 14 events 8 are targets here with an event
+    before them."""
+    ours = SASRec(make_view(V), **SMALL).eval()
+    augmented = SASRec(make_view(V), **SMALL, augmentation="prefix").eval()
+    augmented.load_state_dict(ours.state_dict())
+    batch = make_batch(HISTORIES, targets_before=4)
+    rows = []
+    forward = augmented.net.forward
+    monkeypatch.setattr(augmented.net, "forward", lambda *given: rows.append(len(given[0])) or forward(*given))
+    whole, prefixes = ours.loss(batch)["softmax"], augmented.loss(batch)["softmax"]
+    torch.testing.assert_close(prefixes, whole, rtol=0, atol=1e-6)
+    assert rows == [8]
+
+
+def test_sasrec_mask_draws_and_softmax_are_recboles_to_the_bit(
+    make_view: Callable[..., DataView], make_batch: Callable[..., Batch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With dropout and one seed: RecBole's forward of whole sequences with its own mask, and the plain formula. So a
+    recorded run can be repeated."""
+    torch.manual_seed(0)
+    ours = SASRec(make_view(V), **SMALL)
+    torch.manual_seed(0)
+    theirs = RecBoleSASRec(transformer_config(ours.settings, 9), Catalogue(V))
+    monkeypatch.setattr(theirs, "gather_indexes", lambda output, index: output)
+    batch = make_batch(HISTORIES)
+    items, wanted = batch.events.items, batch.targets[:, 1:]
+    torch.manual_seed(1)
+    loss = ours.loss(batch)["softmax"]
+    torch.manual_seed(1)
+    states = theirs(items[:, :-1], batch.events.lengths)[wanted]
+    assert torch.equal(loss, full_softmax(states, theirs.item_embedding.weight, items[:, 1:][wanted], temperature=1.0))
+
+
+def test_gru4rec_scores_are_recboles(
+    gru4rec: tuple[GRU4Rec, RecBoleGRU4Rec], make_requests: Callable[..., Requests]
+) -> None:
+    ours, theirs = gru4rec
+    scores = ours.score(make_requests(HISTORIES, Task.RECOMMENDATION), EVERYTHING)
+    torch.testing.assert_close(scores, theirs.full_sort_predict(interaction(HISTORIES)), rtol=0, atol=1e-6)
+
+
+def test_gru4rec_whole_sequences_are_the_mean_over_prefixes(
+    gru4rec: tuple[GRU4Rec, RecBoleGRU4Rec], make_batch: Callable[..., Batch]
+) -> None:
+    """As for SASRec: one row a target, without the padding column."""
+    ours, theirs = gru4rec
     rows = [(row[:e], row[e]) for row in HISTORIES for e in range(1, len(row))]
     logits = theirs.full_sort_predict(interaction([prefix for prefix, _ in rows]))[:, 1:]
     expected = F.cross_entropy(logits, torch.tensor([item - 1 for _, item in rows]))
@@ -162,31 +222,33 @@ def test_last_only_share(make_view: Callable[..., DataView], make_histories: Cal
     assert not BERT4Rec(make_view(V)).mask_events(make_histories([[], []]))[1].any()
 
 
-@pytest.mark.parametrize("kind", [SASRec, BERT4Rec])
-def test_the_oldest_event_of_a_full_history_counts(
-    kind: type[SASRec | BERT4Rec], make_view: Callable[..., DataView], make_requests: Callable[..., Requests]
+def test_bert4rec_softmax_is_the_plain_formula_to_the_bit(
+    make_view: Callable[..., DataView], make_batch: Callable[..., Batch]
 ) -> None:
-    model = kind(make_view(V), **SMALL | {"max_history": 3}).eval()
-    asked = make_requests([[1, 2, 3], [4, 2, 3]], Task.RECOMMENDATION)
-    scores = model.score(asked, EVERYTHING)
-    assert not torch.allclose(scores[0], scores[1])
+    """With dropout and one seed: logits are dot products plus a bias. So a recorded run can be repeated."""
+    ours, batch = BERT4Rec(make_view(V), **SMALL), make_batch(HISTORIES)
+    torch.nn.init.normal_(ours.net.output_bias)
+    torch.manual_seed(1)
+    loss = ours.loss(batch)["softmax"]
+    torch.manual_seed(1)
+    items, masked = ours.mask_events(batch.events)
+    states = ours.net(items.masked_fill(masked, V + 1))[masked]
+    table = torch.cat([ours.net.item_embedding.weight[:-1], ours.net.output_bias[:, None]], dim=1)
+    states = torch.cat([states, torch.ones(len(states), 1)], dim=1)
+    assert torch.equal(loss, full_softmax(states, table, items[masked], temperature=1.0))
 
 
-@pytest.mark.parametrize("kind", [SASRec, BERT4Rec])
-def test_too_long_training_sequences_are_refused(
-    kind: type[SASRec | BERT4Rec], make_view: Callable[..., DataView], make_batch: Callable[..., Batch]
+def test_bert4rec_has_no_bias_under_the_cosine(
+    make_view: Callable[..., DataView], make_batch: Callable[..., Batch], make_requests: Callable[..., Requests]
 ) -> None:
-    model = kind(make_view(V), **SMALL | {"max_history": 3})
-    assert model.loss(make_batch([[1, 2, 3, 4]]))["softmax"].isfinite()
-    with pytest.raises(UserError, match="sequences of 5 events and the model reads 3"):
-        model.loss(make_batch([[1, 2, 3, 4, 5]]))
-
-
-def test_nothing_to_predict_is_no_loss(make_view: Callable[..., DataView], make_batch: Callable[..., Batch]) -> None:
-    """A first event cannot be predicted from anything: SASRec skips it."""
-    loss = SASRec(make_view(V), **SMALL).loss(make_batch([[4], [5]]))["softmax"]
-    loss.backward()
-    assert loss.item() == 0.0
+    """The logits of the cosine lie in [-1, 1], whatever the bias; scores are cosines, too."""
+    model = BERT4Rec(make_view(V), **SMALL, similarity="cosine").eval()
+    scores = model.score(make_requests(HISTORIES, Task.RECOMMENDATION), EVERYTHING)
+    torch.nn.init.constant_(model.net.output_bias, 7.0)
+    assert torch.equal(model.score(make_requests(HISTORIES, Task.RECOMMENDATION), EVERYTHING), scores)
+    assert scores.abs().max() <= 1 + 1e-6
+    loss = model.loss(make_batch(HISTORIES))["softmax"]
+    assert abs(loss.item() - torch.log(torch.tensor(float(V))).item()) <= 2
 
 
 def test_import_leaves_the_process_alone(tmp_path: Path) -> None:

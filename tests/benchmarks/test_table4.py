@@ -14,12 +14,14 @@ from benchmarks import run
 from benchmarks.calibrate import BOTH
 from benchmarks.differences import Compared, compare
 from benchmarks.evaluator import SlateEvaluator
+from benchmarks.exports import to_csv, to_json
 from benchmarks.formats import latex, markdown
+from benchmarks.grids import grid
 from benchmarks.job import execute, retest
 from benchmarks.plan import plan
 from benchmarks.references import KnownTruth, Reference, knows_truth
 from benchmarks.spec import load_spec
-from benchmarks.tables import Run, Table, build, grid, to_csv, to_json
+from benchmarks.tables import Run, Table, build
 from benchmarks.views import RANKING, View, views
 from synergen.contract import Task
 from synergen.data.dataset import load_dataset
@@ -94,7 +96,7 @@ def make_run(model: str, seed: int, ranks: list[float], run_id: str, **changes) 
     record = {
         "id": run_id, "model": model, "dataset": "sessions-1k", "seed": seed, "scale": "smoke",
         "protocol": dict(SPEC.protocol), "data": {"hash": "0" * 64, "users": 3, "items": 9, "events": 99},
-        "training": {"epochs": 1, "stopped": "early stopping"},
+        "training": {"epochs": 1, "stopped": "early stopping"}, "settings": {},
     }  # fmt: skip
     found = SlateRanks(np.array([0, 1, 5, 7]), np.array([0, 0, 1, 2]), np.array(ranks))
     kept = {key: found for key in KEPT if model == "SynerGen" or "ranking" not in key[1]}

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.exports import to_csv, to_json, write
 from benchmarks.formats import latex, markdown
-from benchmarks.tables import Run, Spec, Table, build, grid, load_spec, to_csv, to_json, write
+from benchmarks.grids import grid
+from benchmarks.tables import Run, Spec, Table, build, load_spec
 from synergen.errors import UserError
 from synergen.evaluation.slates import SlateRanks
 from synergen.runs import RunStore
@@ -44,6 +46,8 @@ def make_run(model: str, seed: int, ranks: dict[str, list[float]], **changes: An
             "audit": {"targets in own history": 0.25, "R@10 of most popular": 0.1 * (seed + 1)},
         },
         "training": {"epochs": 7, "best_epoch": 5, "stopped": "early stopping"},
+        "settings": {},
+        "parameters": {"dense": 100, "sparse": 900},
     }
     by_key = {(task, "pool"): np.array(values) for task, values in ranks.items()}
     return Run(record | changes, by_key)
@@ -293,14 +297,14 @@ def balanced(text: str) -> None:
     assert depth == 0
 
 
-@pytest.mark.parametrize("number", [1, 2, 3, 4])
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 5])
 def test_latex_is_well_formed(number: int, table: Table) -> None:
     """Structure only: balanced environments and braces, specials escaped, ASCII, as many cells as columns."""
     shown = grid(table if number == 3 else build(load_spec(number), {}, REGISTRY, dataset="a_b & 100% #1"))
     text = latex(shown, "table.a_b & 100%")
     balanced(text)
     assert text.isascii()
-    columns = 1 + sum(len(block.titles) for block in shown.panels[0].columns)
+    columns = 1 + len(shown.panels[0].states) + sum(len(block.titles) for block in shown.panels[0].columns)
     body = text.split("\\toprule")[1].split("\\bottomrule")[0]
     rows = [line for line in body.splitlines() if line.endswith("\\\\") and "multicolumn" not in line]
     assert len(rows) == 1 + len(shown.panels[0].lines)
@@ -351,7 +355,7 @@ def test_no_row_of_the_paper_is_hidden(number: int) -> None:
     ]
     texts = [show() for show in shown]
     printed = [value for row in table.rows for value in row.paper.values()]
-    assert len(printed) == {1: 30, 2: 42, 3: 65, 4: 27}[number]
+    assert len(printed) == {1: 30, 2: 42 + 3, 3: 65, 4: 27}[number]
     for value in printed:
         text = value if isinstance(value, str) else f"{value:.2f}".rstrip("0")
         assert all(text in one for one in texts)

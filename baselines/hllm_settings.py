@@ -1,0 +1,53 @@
+"""The settings of HLLM."""
+
+from dataclasses import dataclass
+
+from synergen.errors import UserError
+
+SMALL, MINILM = "small", "minilm"
+
+
+@dataclass(frozen=True)
+class HLLMSettings:
+    """The two language models and how they are trained.
+
+    item_model: `small`, a Llama of the sizes below whose weights are random; `minilm`, the sentence encoder
+        all-MiniLM-L6-v2; or the name or folder of a Hugging Face model.
+    user_model: `small`, or the name or folder of a Hugging Face model.
+    pretrained: models with a name start from their published weights; otherwise only their shapes are used.
+    width, layers, heads, kv_heads, ffn_width: of `small`.
+    trained_layers: minilm: the top layers that train; what those below make of a text is computed once.
+    negatives: uniform items that a batch shares; 0 draws one for each place of the batch, B T in all, which is the
+        28,672 of HLLM's larger setting.
+    max_tokens: of an item's text with the prompt.
+    max_history: events that the user model reads, the last ones.
+    gradient_checkpointing: activations are computed again for the backward pass, which then needs less memory.
+    """
+
+    item_model: str = SMALL
+    user_model: str = SMALL
+    pretrained: bool = True
+    width: int = 64
+    layers: int = 2
+    heads: int = 4
+    kv_heads: int = 4
+    ffn_width: int = 172
+    trained_layers: int = 1
+    negatives: int = 512
+    max_tokens: int = 256
+    max_history: int = 50
+    gradient_checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        sizes = (self.width, self.layers, self.heads, self.kv_heads, self.ffn_width, self.max_tokens, self.max_history)
+        if min(*sizes, self.trained_layers) < 1 or self.negatives < 0:
+            raise UserError(f"impossible settings {self}: every size is 1 or more, and negatives 0 or more")
+        if self.width % (2 * self.heads) or self.heads % self.kv_heads:
+            raise UserError(
+                f"impossible settings {self}: width has to be a multiple of 2 heads, and heads one of kv_heads"
+            )
+        if self.user_model == MINILM:
+            raise UserError(
+                f"HLLM: setting 'user_model' is '{MINILM}', which reads both ways and would see what it is to "
+                f"predict; use '{SMALL}', or a causal model of the Hugging Face Hub"
+            )

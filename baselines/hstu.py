@@ -1,0 +1,173 @@
+"""HSTU as its authors' research code trains it on public data, and what it shares with their SASRec.
+
+Paper: J. Zhai et al., "Actions Speak Louder than Words: Trillion-Parameter Sequential Transducers for Generative
+Recommendations", ICML 2024. Repository: https://github.com/meta-recsys/generative-recommenders (research/modeling).
+
+Layers, initialisation, the positions beyond max_history and the sampled softmax are the repository's. What the paper
+does not say: attention is divided by the constant N = max_history + 11, not by the length of a row; the time that
+biases an event is that from it to the event predicted, at a request to the request (so HSTU knows when the next event
+happens, which SASRec does not); and positions begin as Xavier's, since the repository draws them a second time.
+Deviations:
+
+- Trained on the windows, with the early stopping, clipping and AdamW of betas (0.9, 0.999) of this benchmark. The
+  repository trains on the last max_history events of a user, has betas (0.9, 0.98), clips nothing, has no validation
+  set, and sorts events of one second in no fixed order, which decides about many of ML-1M's last items.
+- Batches are padded to their longest sequence, which changes no output: attention is causal and padding on the right.
+- `bias: none` is the repository's layer without times; its switch for that fails on an assertion.
+- The row of padding is zero; the repository's is random and never read. An empty history scores every item 0.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from baselines import objectives
+from baselines.hstu_layers import BIASES, HSTULayer, Pairs
+from baselines.objectives import ObjectiveSettings
+from synergen.contract import Batch, DataView, DotProductRecommender, Requests, Task
+from synergen.errors import UserError, unknown_name
+
+_SPARE_POSITIONS = 11
+"""The repository's room for the events to be predicted (10) and one more."""
+
+
+@dataclass(frozen=True)
+class NextItemSettings(ObjectiveSettings):
+    """What HSTU and the SASRec of its repository have in common. Defaults: its configuration for ML-1M."""
+
+    loss: str = "sampled"
+    negatives: int = 128
+    shared_negatives: bool = False
+    similarity: str = "cosine"
+    temperature: float = 0.05
+    width: int = 50
+    layers: int = 2
+    heads: int = 1
+    dropout: float = 0.2
+    max_history: int = 200
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if min(self.width, self.layers, self.heads, self.max_history) < 1:
+            raise UserError(f"impossible settings {self}: every size is 1 or more")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"impossible settings {self}: dropout is 0 or more and less than 1")
+
+
+@dataclass(frozen=True)
+class HSTUSettings(NextItemSettings):
+    """qk_width, v_width: of a head's queries and keys, and of its values. bias: both, time, position or none."""
+
+    qk_width: int = 50
+    v_width: int = 50
+    bias: str = "both"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if min(self.qk_width, self.v_width) < 1:
+            raise UserError(f"impossible settings {self}: every size is 1 or more")
+        if self.bias not in BIASES:
+            raise unknown_name("bias", self.bias, BIASES)
+
+
+class NextItemModel(DotProductRecommender):
+    """Items and positions in, the item after each event out: `states` is left to subclasses."""
+
+    tasks: ClassVar[frozenset[Task]] = frozenset({Task.RECOMMENDATION})
+
+    def __init__(self, data: DataView, settings: NextItemSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.items = nn.Embedding(data.n_items + 1, settings.width, padding_idx=0)
+        truncated_normal_(self.items.weight, 0.02)
+        nn.init.zeros_(self.items.weight[0])
+        self.positions = nn.Parameter(torch.empty(settings.max_history + _SPARE_POSITIONS, settings.width))
+        self.dropout = nn.Dropout(settings.dropout)
+
+    @classmethod
+    def trained_against(cls, settings: Mapping[str, Any]) -> str:
+        return objectives.trained_against(settings)
+
+    def states(self, x: Tensor, times: Tensor, next_times: Tensor) -> Tensor:
+        """(B, T, D): what each of the events x (B, T, D) predicts.
+
+        Args:
+            x: the sum of item and position.
+            times: (B, T) of the events.
+            next_times: (B, T) of the events that are predicted.
+        """
+        raise NotImplementedError
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """The objective's mean over the targets that have an event before them, under its name.
+
+        Raises:
+            UserError: a sequence is longer than max_history + 1 events.
+        """
+        events, limit = batch.events, self.settings.max_history + 1
+        if events.items.shape[1] > limit:
+            raise UserError(
+                f"a training batch has sequences of {events.items.shape[1]} events and the model reads {limit - 1} "
+                f"before the one it predicts: cut sequences to max_history + 1, or raise the setting max_history"
+            )
+        states = self.states(self._inputs(events.items[:, :-1]), events.times[:, :-1], events.times[:, 1:])
+        predicted = (batch.targets & events.valid)[:, 1:]  # (B, T - 1)
+        targets = events.items[:, 1:][predicted]  # (N,)
+        value = objectives.objective(
+            self.settings, states[predicted], targets, self._raw_vectors, self.items.num_embeddings - 1
+        )
+        return {self.settings.loss: value}
+
+    def user_vectors(self, requests: Requests) -> Tensor:
+        """(B, D): the output at the last event, zero for an empty history."""
+        history = requests.history.last(self.settings.max_history)
+        last = (history.lengths - 1).clamp(min=0)[:, None]  # (B, 1)
+        next_times = F.pad(history.times[:, 1:], (0, 1)).scatter(1, last, requests.times[:, None])  # (B, T)
+        states = self.states(self._inputs(history.items), history.times, next_times)  # (B, T, D)
+        vectors = states.gather(1, last[..., None].expand(-1, -1, states.shape[-1])).squeeze(1)
+        return self._compared(vectors.masked_fill((history.lengths == 0)[:, None], 0.0))
+
+    def item_vectors(self) -> Tensor:
+        """(V + 1, D)"""
+        return self._compared(self.items.weight)
+
+    def _inputs(self, items: Tensor) -> Tensor:
+        scaled = self.items(items) * math.sqrt(self.settings.width)
+        return self.dropout(scaled + self.positions[: items.shape[1]])
+
+    def _raw_vectors(self, items: Tensor | None) -> Tensor:
+        return self.items.weight if items is None else self.items(items)
+
+    def _compared(self, vectors: Tensor) -> Tensor:
+        return objectives.unit(vectors) if self.settings.similarity == "cosine" else vectors
+
+
+class HSTU(NextItemModel):
+    """Hierarchical sequential transduction units; `HSTU-large` is the same with more layers and heads."""
+
+    settings: HSTUSettings
+
+    def __init__(self, data: DataView, **settings: Any) -> None:
+        super().__init__(data, HSTUSettings(**settings))
+        nn.init.xavier_normal_(self.positions)
+        sizes = (self.settings.width, self.settings.heads, self.settings.qk_width, self.settings.v_width)
+        self.layers = nn.ModuleList(
+            HSTULayer(*sizes, self.settings.dropout, len(self.positions), self.settings.bias)
+            for _ in range(self.settings.layers)
+        )
+
+    def states(self, x: Tensor, times: Tensor, next_times: Tensor) -> Tensor:
+        pairs = Pairs.of(times, next_times, len(self.positions))
+        for layer in self.layers:
+            x = layer(x, pairs)
+        return x
+
+
+def truncated_normal_(weights: Tensor, deviation: float) -> None:
+    """Normal numbers, none of them further than two deviations from 0."""
+    nn.init.trunc_normal_(weights, std=deviation, a=-2 * deviation, b=2 * deviation)

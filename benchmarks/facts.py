@@ -1,0 +1,70 @@
+"""What a table says of a method besides its metrics, read from the records of its runs."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from baselines.registry import model_class
+from synergen.runs import Run
+
+Value = str | float
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Fact:
+    """How a value is read from the record of a training, and how it is shown."""
+
+    read: Callable[[Record], Value]
+    shown: Callable[[Any], str]
+
+
+def facts_of(names: Iterable[str], runs: Iterable[Run]) -> dict[str, Value]:
+    """By name, of the runs of a row, one a seed: numbers as means over them. Empty where nothing was trained."""
+    trained = [run.record for run in runs if "epochs" in run.record["training"]]
+    return {name: _over_seeds([FACTS[name].read(record) for record in trained]) for name in names if trained}
+
+
+def timed_by_clock(record: Record) -> bool:
+    """Whether the seconds of a training are the clock's, which whatever else the machine did has lengthened."""
+    return "processor_seconds" not in record["training"] or record["environment"]["accelerator"] is not None
+
+
+def _over_seeds(values: list[Value]) -> Value:
+    return values[0] if isinstance(values[0], str) else fmean(map(float, values))
+
+
+def _trained_against(record: Record) -> str:
+    return model_class(record["model"]).trained_against(record["settings"])
+
+
+def _seconds(record: Record) -> float:
+    """With validation."""
+    seconds: float = record["seconds"] if timed_by_clock(record) else record["training"]["processor_seconds"]
+    return seconds
+
+
+def _positions_a_second(record: Record) -> float:
+    training = record["training"]
+    seconds = _seconds(record) if timed_by_clock(record) else training["training_processor_seconds"]
+    positions: int = training["curve"][-1]["targets"]
+    return positions / seconds
+
+
+def _compact(number: float) -> str:
+    """Three digits: 893 k, 1.12 M."""
+    for unit, size in {"B": 1e9, "M": 1e6, "k": 1e3}.items():
+        if number >= 0.9995 * size:
+            return f"{number / size:.3g} {unit}"
+    return f"{number:.0f}"
+
+
+FACTS: Mapping[str, Fact] = {
+    "Trained against": Fact(_trained_against, str),
+    "Params": Fact(lambda record: sum(record["parameters"].values()), _compact),
+    "Best epoch": Fact(lambda record: record["training"]["best_epoch"], "{:.1f}".format),
+    "Seconds": Fact(_seconds, "{:,.0f}".format),
+    "Seconds/epoch": Fact(lambda record: _seconds(record) / record["training"]["epochs"], "{:.1f}".format),
+    "Positions/s": Fact(_positions_a_second, "{:,.0f}".format),
+}

@@ -1,0 +1,85 @@
+"""What a search found: which values matter, and the best ones as the file that benchmarks/plan.py reads."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import yaml
+from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from benchmarks.environment import environment
+from benchmarks.plan import read_yaml, tuned_file
+from benchmarks.progress import duration
+from benchmarks.study import BY_HAND, WHY, Search, kept, ranked, values_of
+from synergen.errors import UserError
+from synergen.files import write_text
+
+DIED = "its process ended (out of memory, or killed)"
+
+
+def best_of(trials: list[FrozenTrial]) -> FrozenTrial:
+    """The best trial.
+
+    Raises:
+        UserError: none was trained to its end; the message has the reason of the first failure.
+    """
+    best = ranked(trials)
+    if best:
+        return best[0]
+    reasons = [reason(trial) for trial in trials if trial.state == TrialState.FAIL]
+    raise UserError(f"no trial came to its end{f'; the first one failed: {reasons[0]}' if reasons else ''}")
+
+
+def reason(trial: FrozenTrial) -> str:
+    """Why a trial failed."""
+    return str(trial.user_attrs.get(WHY, DIED))
+
+
+def importances(study: Study) -> dict[str, float] | None:
+    """The share of each place in the variance of the metric (fANOVA), largest first; None where there are no more
+    finished trials than places, from which nothing can be told apart."""
+    finished = ranked(kept(study))
+    if not finished or len(finished) <= len(finished[0].params) or len({trial.value for trial in finished}) == 1:
+        return None
+    return get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
+
+
+def save(trials: list[FrozenTrial], search: Search, metric: str, command: str) -> Path:
+    """Write the best values to the model's tuned file for this data set.
+
+    Raises:
+        UserError: no trial came to its end, or the folder cannot be written.
+    """
+    best = best_of(trials)
+    hand = next((f"{trial.value:.4f}" for trial in ranked(trials) if BY_HAND in trial.user_attrs), "failed")
+    states = Counter(trial.state for trial in trials)
+    seconds = sum(trial.duration.total_seconds() for trial in trials if trial.duration)
+    sections: dict[str, Any] = {"settings": {}, "training": {}}
+    for place, value in values_of(best).items():
+        section, _, key = place.partition(".")
+        sections[section][key] = value
+    content = yaml.safe_dump(
+        {
+            **sections,
+            "task": search.base.task,
+            "candidates": search.base.protocol["candidates"],
+            "trials": len(trials),
+            "scale": search.scale,
+            "study": search.id,
+        },
+        sort_keys=False,
+    )
+    machine = environment()["accelerator" if search.device == "cuda" else "processor"]
+    header = (
+        f"# {search.base.model} on {search.base.dataset}: the best values that Optuna (TPE) found on validation.",
+        f"# Expected metric: validation {metric} {best.value:.4f} (by hand {hand}) at scale {search.scale}, seed 0.",
+        f"# Cost: {duration(seconds)} for {len(trials)} trials, of which {states[TrialState.PRUNED]} were pruned and "
+        f"{states[TrialState.FAIL]} failed, on {machine}.",
+        f"# Command: {command}",
+    )
+    path = tuned_file(search.base.model, search.base.dataset)
+    write_text(path, "\n".join([*header, content]))
+    read_yaml.cache_clear()
+    return path

@@ -1,0 +1,280 @@
+"""Train SASRec by RecBole as RecBole ships it: its configuration, data loaders and trainer, on one of our logs.
+
+Repository: https://github.com/RUCAIBox/RecBole 1.2.1. Everything is at its defaults (a padded row of 50 events for
+each target, batches of 2,048 rows, Adam at 0.001, a validation each epoch, at most 300 epochs, stopped by the eleventh
+in a row without a new best), but for:
+
+- `train_neg_sample_args` none, without which RecBole refuses its own loss, the cross-entropy over all items.
+- `valid_metric` NDCG@10, which our training stops by, too.
+- Times are the ordinals of the events of a user: RecBole holds times in float32, which would reorder close events.
+  Its leave-one-out split is then ours.
+- The processor computes, whatever else there is.
+- No progress bar, no checkpoint at a new best, and no detection of anomalies, which importing one of its modules
+  switches on (a training is then some 1.4 times as long). None of these changes a weight: without them the times are
+  RecBole's best.
+
+RecBole's full ranking of sequential models keeps the items of the history among the candidates; so the weights of each
+epoch are ranked by RecBole and by the evaluator of this benchmark.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+
+if __package__ in (None, ""):  # python benchmarks/shipped.py, without installation
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from baselines.recbole_models import RecBoleSASRec, SASRec
+from benchmarks.job import load_for
+from benchmarks.spec import load_spec
+from synergen.console import exit_status
+from synergen.contract import Task
+from synergen.data.dataset import Dataset, protocol_for
+from synergen.data.sources import find_source
+from synergen.data.splits import LeaveOneOut, Part
+from synergen.errors import UserError
+from synergen.evaluation.metrics import metrics
+from synergen.evaluation.ranking import full_ranks
+from synergen.events import EventLog
+from synergen.files import write_atomically, write_text
+
+for _name, _type in {"float_": np.float64, "complex_": np.complex128, "unicode_": np.str_}.items():
+    setattr(np, _name, _type)  # RecBole takes them from NumPy, whose version 2 has them no more
+
+from recbole.config import Config  # noqa: E402
+from recbole.data import create_dataset, data_preparation  # noqa: E402
+from recbole.trainer import Trainer  # noqa: E402
+from recbole.utils import init_seed  # noqa: E402
+
+MAX_HISTORY, MAX_EPOCHS, PATIENCE = 50, 300, 10
+"""RecBole's MAX_ITEM_LIST_LENGTH, epochs and stopping_step."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where a training stood after an epoch."""
+
+    epoch: int
+    seconds: float
+    """Of the processor since the start, without any validation."""
+    recbole_ndcg: float
+    """Validation NDCG@10 by RecBole, which rounds it to four digits and stops by it."""
+    ndcg: float
+    """Validation NDCG@10 of the same weights by our evaluator."""
+
+
+class TimedTrainer(Trainer):
+    """RecBole's trainer with a clock that runs while it trains."""
+
+    seconds = 0.0
+    """Of the processor: other programs do not lengthen them."""
+
+    def _train_epoch(self, *args: Any, **kwargs: Any) -> Any:
+        start = time.process_time()
+        loss = super()._train_epoch(*args, **kwargs)
+        self.seconds += time.process_time() - start
+        return loss
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """What RecBole makes of a log."""
+
+    trainer: TimedTrainer
+    train: Any  # its data loaders
+    valid: Any
+    item_numbers: torch.Tensor  # (V + 1,): its number of each of our items
+
+    def copy_weights(self, model: SASRec) -> SASRec:
+        """Give our model of RecBole's sizes the present weights of RecBole's."""
+        weights = self.trainer.model.state_dict()
+        items = weights["item_embedding.weight"][self.item_numbers]
+        model.net.load_state_dict({**weights, "item_embedding.weight": items})
+        return model
+
+
+@contextmanager
+def shipped(log: EventLog, **options: Any) -> Iterator[Shipped]:
+    """RecBole's SASRec on a log, with further `options` of its configuration; its files are temporary."""
+    with _surroundings():
+        _export(log, Path("dataset/log/log.inter"))
+        config = Config(
+            RecBoleSASRec,
+            "log",
+            config_dict={
+                "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
+                "train_neg_sample_args": None,
+                "valid_metric": "NDCG@10",
+                "gpu_id": "",
+                "show_progress": False,
+                **options,
+            },
+        )
+        init_seed(config["seed"], config["reproducibility"])
+        dataset = create_dataset(config)
+        train, valid, _ = data_preparation(config, dataset)
+        init_seed(config["seed"], config["reproducibility"])
+        trainer = TimedTrainer(config, RecBoleSASRec(config, train.dataset))
+        tokens = [str(item) for item in range(1, log.n_items + 1)]
+        numbers = np.concatenate([[0], dataset.token2id(dataset.iid_field, tokens)])
+        yield Shipped(trainer, train, valid, torch.from_numpy(numbers))
+
+
+def training_curve(dataset: Dataset, file: Path, report: Callable[[Point], None], **options: Any) -> list[Point]:
+    """Train to the end, or go on from where the training that writes this file was stopped.
+
+    Args:
+        file: a line of JSON for each epoch; the state of an unfinished training lies beside it.
+        options: of RecBole's configuration.
+
+    Raises:
+        UserError: the data set is split otherwise than RecBole can, or the file cannot be written.
+    """
+    log, split = dataset.log, dataset.split
+    if not isinstance(split, LeaveOneOut):
+        raise UserError(
+            f"{log.name}: RecBole is compared under leave-one-out only, and this data set has another split"
+        )
+    points = read_curve(file) if file.exists() else []
+    if finished(points):
+        return points
+    ours, state = SASRec(dataset.view(None, None), max_history=MAX_HISTORY), file.with_suffix(".state")
+    with shipped(log, **options) as theirs:
+        trainer = theirs.trainer
+        points = points[: _resume(theirs, state) if state.exists() else 0]
+
+        def after_epoch(epoch: int, recbole_ndcg: float) -> None:
+            ranks = full_ranks(
+                theirs.copy_weights(ours), log, split, Part.VALID, Task.RECOMMENDATION, max_history=MAX_HISTORY
+            )
+            ndcg = metrics(ranks, ("N@10",))["N@10"]
+            points.append(Point(epoch + 1, trainer.seconds, float(recbole_ndcg), ndcg))
+            write_text(file, "".join(json.dumps(asdict(point)) + "\n" for point in points))
+            _save(theirs, len(points), state)
+            report(points[-1])
+
+        trainer.fit(theirs.train, theirs.valid, verbose=False, saved=False, callback_fn=after_epoch)
+    return points
+
+
+def finished(points: list[Point]) -> bool:
+    """Whether RecBole stops here, by its patience or for good; a metric that is equalled counts as a new best."""
+    if not points:
+        return False
+    best = max(points, key=lambda point: (point.recbole_ndcg, point.epoch))
+    return points[-1].epoch - best.epoch > PATIENCE or points[-1].epoch >= MAX_EPOCHS
+
+
+def read_curve(file: Path) -> list[Point]:
+    """The epochs of a training that `training_curve` wrote.
+
+    Raises:
+        UserError: there is no such file, or it is none of these.
+    """
+    try:
+        return [Point(**json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{file}: no training curve of benchmarks/shipped.py: {error}") from error
+
+
+def table_dataset(name_or_folder: str) -> Dataset:
+    """A data set as table 2 has it.
+
+    Raises:
+        UserError: there is none of this name, or its data are bad.
+    """
+    return load_for(name_or_folder, protocol_for(find_source(name_or_folder), load_spec(2).protocol))
+
+
+def _save(theirs: Shipped, epochs: int, path: Path) -> None:
+    trainer = theirs.trainer
+    state = {
+        "epochs": epochs,
+        "model": trainer.model.state_dict(),
+        "optimiser": trainer.optimizer.state_dict(),
+        "seconds": trainer.seconds,
+        "best": float(trainer.best_valid_score),
+        "epochs_since": trainer.cur_step,
+        "random": torch.get_rng_state(),
+        "order": theirs.train.generator.get_state(),
+    }
+    write_atomically(path, lambda temporary: torch.save(state, temporary))
+
+
+def _resume(theirs: Shipped, path: Path) -> int:
+    """Go back to a state that `_save` wrote; returns the epochs behind it."""
+    state, trainer = torch.load(path, weights_only=True), theirs.trainer
+    trainer.model.load_state_dict(state["model"])
+    trainer.optimizer.load_state_dict(state["optimiser"])
+    trainer.seconds, trainer.best_valid_score = state["seconds"], state["best"]
+    trainer.start_epoch, trainer.cur_step = state["epochs"], state["epochs_since"]
+    torch.set_rng_state(state["random"])
+    theirs.train.generator.set_state(state["order"])
+    return state["epochs"]
+
+
+def _export(log: EventLog, path: Path) -> None:
+    """RecBole's atomic file: our numbers for names, and the ordinal of each event of its user for its time."""
+    table = pl.DataFrame(
+        {
+            "user_id:token": log.users,
+            "item_id:token": log.items,
+            "timestamp:float": np.arange(log.n_events) - log.offsets[log.users],
+        }
+    )
+    path.parent.mkdir(parents=True)
+    table.write_csv(path, separator="\t")
+
+
+@contextmanager
+def _surroundings() -> Iterator[None]:
+    """What RecBole reads and changes: it parses the command line, writes into the working folder, and says which
+    devices may be used."""
+    devices, arguments, folder = os.environ.get("CUDA_VISIBLE_DEVICES"), sys.argv, Path.cwd()
+    with tempfile.TemporaryDirectory() as temporary:
+        os.chdir(temporary)
+        sys.argv = sys.argv[:1]
+        try:
+            yield
+        finally:
+            os.chdir(folder)
+            sys.argv = arguments
+            os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+            if devices is not None:
+                os.environ["CUDA_VISIBLE_DEVICES"] = devices
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("dataset", help="a data set by name or folder, filtered and split as for table 2")
+    p.add_argument("--out", type=Path, required=True, metavar="FILE", help="a line of JSON for each epoch; resumable")
+    return p
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    options = parser().parse_args(arguments)
+    return exit_status(lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> None:
+    torch.set_num_threads(1)
+    file = options.out.resolve()
+    training_curve(table_dataset(options.dataset), file, lambda point: print(json.dumps(asdict(point)), flush=True))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,150 @@
+"""What a run needs, known before there are data: parameters, memory, and where there is a formula, FLOPs."""
+
+import json
+from bisect import bisect_right
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from baselines.hllm_cost import StepCost, step_cost
+from baselines.hllm_settings import HLLMSettings
+from baselines.registry import build, settings_type
+from synergen.contract import DataView
+from synergen.data.sources import find_source
+from synergen.errors import UserError
+from synergen.files import canonical_json
+from synergen.runs import RunSpec
+
+_STATE_BYTES = 4 * 4
+"""Of a parameter in float32: weight, gradient, and the two moments of AdamW."""
+
+_TEXT_WIDTH = 384  # of the default text encoder
+
+
+@dataclass(frozen=True)
+class Size:
+    """Trained parameters, and the largest step where there is a formula for it."""
+
+    dense: int
+    tables: int
+    batch_size: int
+    step: StepCost | None
+
+    @property
+    def state_bytes(self) -> int:
+        """Weights, gradients and the state of AdamW."""
+        return _STATE_BYTES * (self.dense + self.tables)
+
+    def __str__(self) -> str:
+        parts = [
+            f"{_short(self.dense, ' kMB')} dense parameters and {_short(self.tables, ' kMB')} in embedding tables",
+            f"{_short(self.state_bytes)}B of weights, gradients and AdamW",
+        ]
+        if self.step:
+            parts.append(
+                f"a step of {self.batch_size} windows at most {_short(self.step.flops)}FLOP and "
+                f"{_short(self.step.activation_bytes)}B of activations"
+            )
+        return ", ".join(parts)
+
+
+def planned_size(spec: RunSpec, source: str) -> str:
+    """One line for the plan."""
+    if not spec.trainer:
+        return "nothing to train"
+    n_items = published_items(source)
+    if n_items is None:
+        return "size not known: no recipe states how many items the data set has"
+    try:
+        return str(size_of(spec, n_items))
+    except UserError as error:
+        return f"size not known: {error}"
+
+
+def published_items(source: str) -> int | None:
+    """V of a data set, as its recipe states it."""
+    try:
+        recipe = find_source(source).recipe
+    except UserError:
+        return None
+    return recipe.published.items if recipe and recipe.published else None
+
+
+def size_of(spec: RunSpec, n_items: int) -> Size:
+    """The size of a run's model, which is built on the meta device: no weights are read and none are made.
+
+    Raises:
+        UserError: settings out of range, or a language model whose shape is not known here.
+    """
+    counted = _parameters(spec.model, canonical_json(spec.settings), n_items)
+    batch_size = spec.trainer["batch_size"]
+    return Size(*counted, batch_size, _step(spec, batch_size))
+
+
+def out_of_memory(spec: RunSpec, n_items: int, memory: int) -> UserError:
+    """The error for a training that met the end of the `memory` bytes of its GPU: what it needs, and what would fit."""
+    size, place = size_of(spec, n_items), f"training.batch_size in benchmarks/configs/{spec.model}.yaml"
+    message = f"{spec.model}: the GPU's {_short(memory)}B are used up; the plan is {size}. "
+    if size.step is None:
+        return UserError(f"{message}Lower {place}, now {size.batch_size}")
+    fits = _largest_batch(spec, memory - size.state_bytes)
+    if fits:
+        return UserError(f"{message}By this estimate {place} may be {fits} at most, now {size.batch_size}")
+    return UserError(f"{message}By this estimate no batch fits: choose smaller language models, or a larger GPU")
+
+
+def device_memory(device: str) -> int:
+    """Bytes of a GPU."""
+    return torch.cuda.get_device_properties(device).total_memory
+
+
+def _largest_batch(spec: RunSpec, free: int) -> int:
+    """The largest batch size, up to one less than the run's, whose activations fit into `free` bytes; 0 for none."""
+
+    def needed(batch_size: int) -> int:
+        step = _step(spec, batch_size)
+        assert step is not None
+        return step.activation_bytes
+
+    return bisect_right(range(1, spec.trainer["batch_size"]), free, key=needed)
+
+
+def _step(spec: RunSpec, batch_size: int) -> StepCost | None:
+    if settings_type(spec.model) is not HLLMSettings:
+        return None
+    return step_cost(HLLMSettings(**spec.settings), batch_size, 4 if spec.trainer["precision"] == "fp32" else 2)
+
+
+@lru_cache
+def _parameters(model: str, settings: str, n_items: int) -> tuple[int, int]:
+    """Trained parameters of a model, dense ones and those of embedding tables."""
+    with torch.device("meta"):
+        groups = build(model, _catalogue(n_items), json.loads(settings)).parameter_groups()
+    dense, tables = (sum(parameter.numel() for parameter in groups[name]) for name in ("dense", "sparse"))
+    return dense, tables
+
+
+def _catalogue(n_items: int) -> DataView:
+    """A catalogue of that many items of which nothing else is known. Frozen vectors are no parameters: no row is
+    needed to know their width."""
+    vectors = np.zeros((0, _TEXT_WIDTH), dtype=np.float16)
+    return DataView(
+        n_items=n_items,
+        n_queries=1,
+        n_actions=1,
+        item_texts=[""] * (n_items + 1),
+        query_texts=[""] * 2,
+        item_counts=np.zeros(n_items + 1, dtype=np.int64),
+        item_vectors=vectors,
+        query_vectors=vectors,
+    )
+
+
+def _short(number: float, prefixes: str = " kMGTP") -> str:
+    """Three digits and the prefix of a thousand's power: 1.1 G."""
+    power = 0
+    while number >= 999.5 and power + 1 < len(prefixes):
+        number, power = number / 1000, power + 1
+    return f"{number:.3g} {prefixes[power].strip()}"

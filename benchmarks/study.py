@@ -1,0 +1,182 @@
+"""A search on disk: an Optuna study whose trials are trainings, one after another in each worker process.
+
+The journal holds everything: workers write it, the command reads it. The random numbers of a trial depend on its number
+in the study alone, so that one worker finds the same trials whether or not it was stopped in between.
+"""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from filelock import FileLock, Timeout
+from optuna.distributions import distribution_to_json
+from optuna.pruners import MedianPruner
+from optuna.samplers import TPESampler
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from benchmarks.plan import complete_values
+from benchmarks.space import Space, changed, placed
+from synergen.errors import UserError
+from synergen.files import canonical_json, digest
+from synergen.runs import RunSpec
+
+BY_HAND = "by hand"
+"""Attribute of the trial that has the model's configuration as it was."""
+WHY = "why"
+"""Attribute of a failed trial: the message."""
+PROCESS = "process"
+"""Attribute of a trial: the id of the process that trains it."""
+
+_INTERRUPTED = "interrupted"
+_RANDOM_TRIALS = 4
+"""Trials before the sampler learns from them, and before any is pruned; Optuna's own ten would be most of a budget."""
+_UNPRUNED_EPOCHS = 4
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is searched, and everything that its results depend on."""
+
+    base: RunSpec
+    """The configuration by hand, with which the search begins."""
+    space: Space
+    source: str
+    """The name or folder of the data set."""
+    data: str
+    """The hash of its files."""
+    scale: str
+    folder: Path
+    """Of the journals."""
+    device: str
+
+    @property
+    def id(self) -> str:
+        """Twelve hexadecimal digits: of the run that it begins with, the space, and the data."""
+        space = {place: distribution_to_json(one) for place, one in self.space.items()}
+        return digest(self.base.id, canonical_json(space), self.data)[:12]
+
+    @property
+    def stem(self) -> str:
+        """What its files are named after."""
+        return f"{self.base.dataset}.{self.base.model}"
+
+    @property
+    def journal(self) -> Path:
+        """The file of all searches of this model on this data set."""
+        return self.folder / f"{self.stem}.journal"
+
+    @property
+    def scratch(self) -> Path:
+        """The folder of unfinished trainings."""
+        return self.folder / f"{self.stem}.unfinished"
+
+    @property
+    def by_hand(self) -> dict[str, Any]:
+        """The values with which it begins, by place."""
+        values = placed(complete_values(self.base))
+        return {place: values[place] for place in self.space}
+
+    def spec(self, trial: Trial | FrozenTrial) -> RunSpec:
+        """The run of a trial."""
+        return changed(self.base, values_of(trial))
+
+
+def values_of(trial: Trial | FrozenTrial) -> dict[str, Any]:
+    """A trial's values by place, of four digits each, so that what is trained is what a person can copy."""
+    return {place: float(f"{v:.4g}") if isinstance(v, float) else v for place, v in trial.params.items()}
+
+
+@contextmanager
+def alone(search: Search) -> Iterator[Study]:
+    """The study, made ready to go on, while no other process works on it; what was interrupted waits to be done again.
+
+    Raises:
+        UserError: another process works on it, or the folder cannot be written.
+    """
+    lock = FileLock(search.folder / f"{search.stem}.running", timeout=0)
+    try:
+        search.folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+        shutil.rmtree(search.scratch, ignore_errors=True)
+        search.scratch.mkdir()
+        search.journal.with_name(f"{search.journal.name}.lock").unlink(missing_ok=True)  # Optuna's; of a killed process
+        _drop_half_a_line(search.journal)
+    except Timeout as error:
+        raise UserError(
+            f"{search.journal}: another search works on it; wait for its end, or use another --out"
+        ) from error
+    except OSError as error:
+        raise UserError(f"cannot write {search.folder}: {error.strerror or error}; choose a writable --out") from error
+    try:
+        study = _study(search)
+        if not study.get_trials(deepcopy=False):
+            study.enqueue_trial(search.by_hand, user_attrs={BY_HAND: True})
+        _again(study, study.get_trials(states=(TrialState.RUNNING,)))
+        yield study
+    finally:
+        shutil.rmtree(search.scratch, ignore_errors=True)
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+
+
+def claim(search: Search, trials: int) -> Trial | None:
+    """The next trial to train, or None where the study has `trials` of them."""
+    study = _study(search)
+    with FileLock(search.scratch / "claim.lock"):
+        known = kept(study)
+        if len(known) >= trials and all(trial.state != TrialState.WAITING for trial in known):
+            return None
+        number = sum(trial.state != TrialState.WAITING for trial in known)
+        study.sampler = TPESampler(seed=number, n_startup_trials=_RANDOM_TRIALS)
+        return study.ask(search.space)
+
+
+def kept(study: Study) -> list[FrozenTrial]:
+    """The trials of a study in order, without those that were interrupted and done again."""
+    interrupted = set(study.user_attrs.get(_INTERRUPTED, ()))
+    return [trial for trial in study.get_trials(deepcopy=False) if trial.number not in interrupted]
+
+
+def ranked(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+    """Those that were trained to their end, best first."""
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    return sorted(complete, key=lambda trial: -(trial.value or 0.0))
+
+
+def _study(search: Search) -> Study:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return optuna.create_study(
+        storage=JournalStorage(JournalFileBackend(str(search.journal))),
+        study_name=f"{search.stem}.{search.id}",
+        direction="maximize",
+        load_if_exists=True,
+        pruner=MedianPruner(_RANDOM_TRIALS, n_warmup_steps=_UNPRUNED_EPOCHS),
+    )
+
+
+def _again(study: Study, stopped: list[FrozenTrial]) -> None:
+    """Let trials whose process was stopped be done again, with the same values."""
+    numbers = study.user_attrs.get(_INTERRUPTED, [])
+    for trial in stopped:
+        attributes = {BY_HAND: True} if BY_HAND in trial.user_attrs else {}
+        study.enqueue_trial(trial.params, user_attrs=attributes)
+        numbers = [*numbers, trial.number]
+        study.set_user_attr(_INTERRUPTED, numbers)
+        study.tell(trial.number, state=TrialState.FAIL)
+
+
+def _drop_half_a_line(journal: Path) -> None:
+    """Cut off what a full disk or a power cut left of a last line: Optuna would write on in the same line."""
+    if journal.exists():
+        content = journal.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            with open(journal, "r+b") as file:
+                file.truncate(whole)

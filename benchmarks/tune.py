@@ -1,0 +1,208 @@
+"""Search the settings of one model on one data set, on its validation part alone.
+
+Every model gets the same number of trials, so that a table compares models and not the care spent on them. Trial 1 has
+the configuration by hand, so what is found is never worse on validation; the others are drawn by Optuna from the
+`search` section of benchmarks/configs/MODEL.yaml, and those that fall behind are pruned. The study is a journal on
+disk: a command that was stopped goes on where it was, and more trials may be asked for later.
+"""
+
+import argparse
+import os
+import shlex
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from rich.console import Console
+
+if __package__ in (None, ""):  # python benchmarks/tune.py, without installation
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from baselines.registry import model_class, tasks_of
+from benchmarks.findings import best_of, importances, save
+from benchmarks.job import load_for, prepare_for, vectors_for
+from benchmarks.plan import make_run, model_file, read_yaml
+from benchmarks.space import conditions, search_space
+from benchmarks.spec import load_spec
+from benchmarks.study import Search, kept
+from benchmarks.trial_workers import search_until
+from benchmarks.tuning_display import TuningDisplay, best_trials, importance_lines
+from benchmarks.tuning_plot import plot_search
+from synergen.console import bars, exit_status
+from synergen.contract import Task
+from synergen.data.dataset import protocol_for
+from synergen.data.preparation import source_hash
+from synergen.data.sources import find_source
+from synergen.errors import UserError, unknown_name
+
+RESULTS = Path(__file__).resolve().parents[1] / "results"
+
+_LOG_WIDTH = 150
+"""Columns of a table where there is no terminal whose width could be asked."""
+
+EXAMPLES = """\
+examples:
+  python benchmarks/tune.py --model SASRec --dataset ml-100k --trials 8
+  python benchmarks/tune.py --model SASRec --dataset ml-100k --trials 16          8 more, in the same study
+  python benchmarks/tune.py --model SASRec --dataset ml-100k --trials 16 --save   the best, for all tables from now on
+  python benchmarks/tune.py --model SynerGen --dataset beauty --trials 8 --scale short --set settings.inputs=id
+  python benchmarks/tune.py --model SynerGen --dataset DIR --trials 8 --params alpha,lambda,tau \\
+      --set settings.retrieval_loss=infonce                                        the paper's three, under its own loss
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    p.add_argument("--model", required=True, metavar="NAME", help="a model of the registry, e.g. SASRec")
+    p.add_argument("--dataset", default="ml-100k", metavar="NAME|DIR", help="as in run.py; default ml-100k")
+    p.add_argument("--trials", type=int, required=True, metavar="N", help="go on until the study has N trials in all")
+    p.add_argument(
+        "--params", metavar="A,B", help="search these alone, by short name (tau, lambda: temperature, lambda_pair)"
+    )
+    p.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="PLACE=VALUE",
+        help="fix settings.KEY or training.KEY in all trials; may be repeated. It is no part of what --save writes",
+    )
+    p.add_argument(
+        "--scale",
+        default="smoke",
+        metavar="NAME",
+        help="epoch budget and patience of a trial, as in run.py; default smoke",
+    )
+    p.add_argument("--table", type=int, default=2, metavar="N", help="whose protocol holds; default 2")
+    p.add_argument(
+        "--task", choices=[*map(str, Task), "joint"], help="default: recommendation, where the model serves it"
+    )
+    p.add_argument(
+        "--save", action="store_true", help="write the best values to benchmarks/tuned/, where the tables find them"
+    )
+    p.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="for studies/ and plots/; default results/")
+    p.add_argument("--workers", type=int, metavar="W", help="trials side by side; default one a core, one on a GPU")
+    p.add_argument("--threads", type=int, default=1, metavar="N", help="threads of each trial; default 1")
+    p.add_argument("--device", help="cpu or cuda; default: cuda where there is one")
+    return p
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    options = parser().parse_args(arguments)
+    screen = Console(highlight=False)
+    if not screen.is_terminal:
+        screen = Console(highlight=False, width=_LOG_WIDTH)
+    return exit_status(lambda: _tune(options, screen))
+
+
+def _tune(options: argparse.Namespace, screen: Console) -> None:
+    if options.trials < 1 or (options.workers is not None and options.workers < 1):
+        raise UserError("--trials and --workers must be 1 or more")
+    search = _search(options)
+    metric = _metric(search.base.protocol)
+    screen.print(_opening(search, metric), soft_wrap=True, markup=False)
+    with bars(screen) as report:
+        prepare_for(search.source, search.base.protocol, report)
+        if model_class(search.base.model).reads_text(search.base.settings, frozenset(Task)):
+            dataset = load_for(search.source, search.base.protocol)
+            vectors_for(search.base, dataset, lambda stage, state: report("texts", state["done"], state["total"]))
+    workers = options.workers or (1 if search.device == "cuda" else os.cpu_count() or 1)
+    with TuningDisplay(screen, metric, options.trials, workers) as display:
+        study = search_until(search, options.trials, workers, options.threads, display.show)
+    trials, shares = kept(study), importances(study)
+    best_of(trials)
+    screen.print(best_trials(trials, metric))
+    if shares:
+        screen.print(importance_lines(shares))
+    picture = options.out / "plots" / f"tuning.{search.stem}.png"
+    plot_search(picture, trials, shares, metric, f"{search.base.model} on {search.base.dataset}, scale {search.scale}")
+    written = [search.journal, picture]
+    if options.save:
+        written.append(save(trials, search, metric, _command(options, search)))
+    screen.print(f"written: {', '.join(str(path) for path in written)}", soft_wrap=True)
+
+
+def _search(options: argparse.Namespace) -> Search:
+    source = find_source(options.dataset)
+    protocol = protocol_for(source, load_spec(options.table).fitting(source.has_impressions).protocol)
+    if not protocol:
+        raise UserError(f"table {options.table} trains nothing; name another --table")
+    fixed = _fixed(options.set)
+    base = make_run(
+        options.model,
+        _task(options),
+        fixed["settings"],
+        protocol,
+        source.name,
+        options.scale,
+        0,
+        fixed["training"],
+        by_hand=True,
+    )
+    path = model_file(options.model)
+    section = read_yaml(path).get("search", {})
+    places = [f"{part}.{key}" for part, values in fixed.items() for key in values]
+    decisive = {place for given in section.values() for place in conditions(given)}
+    if options.save and (chosen := decisive & set(places)):
+        raise UserError(
+            f"--set {', '.join(sorted(chosen))} decides which values are read at all, so what is found would not suit "
+            f"the model's configuration: write it to {path} and search without --set, or leave out --save"
+        )
+    only = options.params.split(",") if options.params else None
+    space = search_space(section, base, places, only, path.name)
+    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return Search(base, space, options.dataset, source_hash(source), options.scale, options.out / "studies", device)
+
+
+def _fixed(changes: list[str]) -> dict[str, dict[str, Any]]:
+    fixed: dict[str, dict[str, Any]] = {"settings": {}, "training": {}}
+    for change in changes:
+        place, equals, value = change.partition("=")
+        section, _, key = place.partition(".")
+        if section not in fixed or not key or not equals:
+            raise UserError(f"--set {change}: write settings.KEY=VALUE or training.KEY=VALUE")
+        fixed[section][key] = yaml.safe_load(value)
+    return fixed
+
+
+def _task(options: argparse.Namespace) -> str:
+    served = [str(task) for task in Task if task in tasks_of(options.model)]
+    known = [*served, "joint"] if len(served) == len(Task) else served
+    if options.task not in (None, *known):
+        raise unknown_name("task", options.task, known, where=f"{options.model}")
+    return options.task or served[0]
+
+
+def _metric(protocol: dict[str, Any]) -> str:
+    name = protocol["validation"]
+    return name if isinstance(name, str) else f"mean of {' and '.join(name.values())}"
+
+
+def _opening(search: Search, metric: str) -> str:
+    base = search.base
+    places = ", ".join(place.partition(".")[2] for place in search.space)
+    return (
+        f"{base.model} on {base.dataset}, {base.task}, scale {search.scale}: validation {metric} over {places}; "
+        f"study {search.id}"
+    )
+
+
+def _command(options: argparse.Namespace, search: Search) -> str:
+    """The command that repeats the search, without places on this machine."""
+    words = ["python", "benchmarks/tune.py", "--model", options.model, "--dataset", search.base.dataset]
+    words += ["--trials", str(options.trials), "--scale", options.scale, "--table", str(options.table)]
+    words += ["--task", search.base.task, *(["--params", options.params] if options.params else [])]
+    words += [word for change in options.set for word in ("--set", change)]
+    return shlex.join([*words, "--save"])
+
+
+if __name__ == "__main__":
+    for stop in (signal.SIGINT, signal.SIGTERM):  # a shell's background jobs would ignore the first
+        signal.signal(stop, signal.default_int_handler)
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""What a run needs, before it runs and when it ran out of memory."""
+
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+
+import benchmarks.job as job
+import benchmarks.size as size
+from baselines.registry import MODELS, build, model_class
+from benchmarks import run
+from benchmarks.plan import make_run
+from benchmarks.size import out_of_memory, planned_size, published_items, size_of
+from benchmarks.spec import load_spec
+from synergen.errors import UserError
+from synergen.runs import RunSpec
+
+PROTOCOL = load_spec(2).protocol
+
+
+def planned(model: str, scale: str = "paper") -> RunSpec:
+    task = "recommendation"
+    return make_run(model, task, {}, PROTOCOL, "book-review", scale, 0)
+
+
+@pytest.mark.parametrize("model", [name for name in MODELS if model_class(name).learns])
+def test_the_plan_counts_the_parameters_of_the_model(model: str) -> None:
+    """The same model, built in memory at the smaller scale with 40 items."""
+    spec = planned(model, "cpu")
+    found = size_of(spec, 40)
+    groups = build(model, size._catalogue(40), spec.settings).parameter_groups()
+    counts = {name: sum(parameter.numel() for parameter in group) for name, group in groups.items()}
+    assert {"dense": found.dense, "sparse": found.tables} == counts
+    assert found.state_bytes == 16 * sum(counts.values())  # weight, gradient, two moments, of four bytes each
+
+
+def test_a_plan_of_published_data_needs_no_files(tmp_path, capsys) -> None:
+    """TinyLlama twice without output layers and once without words, see test_hllm: 2,003,490,817 parameters, 16 bytes
+    each. A step has at most 8 · 51 + 512 texts of 257 tokens through 22 layers of 44.0 M parameters, 8 FLOPs each, with
+    attention and users 1.86 PFLOP."""
+    arguments = ["--table", "2", "--dataset", "book-review", "--scale", "paper", "--plan", "--out", str(tmp_path)]
+    assert run.main(arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    at = next(i for i, line in enumerate(lines) if "HLLM" in line)
+    assert "1.94 B dense parameters and 65.5 M in embedding tables, 32.1 GB of weights" in lines[at + 1]
+    assert "a step of 8 windows at most 1.86 PFLOP" in lines[at + 1]
+    assert sum("nothing to train" in line for line in lines) >= 1
+    assert not any("not known" in line for line in lines)
+
+
+def test_unknown_sizes_are_said_to_be_unknown(tmp_path) -> None:
+    assert published_items("book-review") == 686_624  # as the recipe prints
+    assert published_items(str(tmp_path)) is published_items("no such data") is None
+    assert "no recipe states how many items" in planned_size(planned("SASRec"), str(tmp_path))
+    spec = planned("HLLM")
+    elsewhere = replace(spec, settings=spec.settings | {"item_model": str(tmp_path / "nothing")})
+    assert "size not known: HLLM: cannot load the configuration" in planned_size(elsewhere, "book-review")
+
+
+def test_out_of_memory_names_the_largest_batch_that_fits() -> None:
+    """Memory for the state and the activations of 5 windows: 5 it is, of the 256 asked for."""
+    spec = planned("HLLM-scratch", "cpu")
+    step = size._step(spec, 5)
+    assert step is not None
+    memory = size_of(spec, 40).state_bytes + int(step.activation_bytes) + 1
+    message = str(out_of_memory(spec, 40, memory))
+    assert "training.batch_size in benchmarks/configs/HLLM-scratch.yaml may be 5 at most, now 128" in message
+    assert "no batch fits" in str(out_of_memory(spec, 40, memory // 100))
+    assert "may be 127 at most, now 128" in str(out_of_memory(spec, 40, 10**12))  # that many did not fit
+    without = str(out_of_memory(planned("SASRec"), 40, 10**9))
+    assert re.search(r"the GPU's 1 GB are used up.*Lower training\.batch_size in .*SASRec\.yaml, now 128", without)
+
+
+def test_a_run_that_meets_the_end_of_memory_says_so(toy, monkeypatch, tmp_path) -> None:
+    def full(*arguments, **named):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(job, "train", full)
+    monkeypatch.setattr(job, "device_memory", lambda device: 10**9)
+    monkeypatch.setattr(job, "validate", lambda *arguments: None)
+    spec = planned("HLLM-scratch", "cpu")
+    with pytest.raises(UserError, match=r"HLLM-scratch: the GPU's 1 GB are used up.*may be \d+ at most, now 128"):
+        job._train(None, spec, toy, None, job.RunStore(tmp_path), "cuda", lambda *state: None)  # type: ignore[arg-type]

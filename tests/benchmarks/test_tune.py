@@ -1,0 +1,191 @@
+"""The tuning command on a small shop: two workers, what is written, and what the tables then do with it."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from toys import toy_tables
+
+import benchmarks.plan as plan_module
+from benchmarks import tune
+from benchmarks.job import execute
+from benchmarks.plan import make_run, read_yaml, tuned_file, tuning_of
+from benchmarks.spec import load_spec
+from benchmarks.study import alone, kept, ranked
+from benchmarks.trial import best_validation
+from synergen.errors import UserError
+from synergen.runs import RunStore
+
+PROTOCOL = load_spec(2).protocol
+FOLDER = Path(plan_module.__file__).parent
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory) -> Path:
+    """100 users, 40 items, dense enough for the tables' filter of five events."""
+    folder = tmp_path_factory.mktemp("data") / "shop"
+    folder.mkdir()
+    interactions, items = toy_tables(users=100, items=40)
+    interactions.to_parquet(folder / "interactions.parquet")
+    items.to_parquet(folder / "items.parquet")
+    return folder
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch) -> Path:
+    """The configurations in a folder of the test, where tuned ones may be written."""
+    for name in ("configs", "specs"):
+        shutil.copytree(FOLDER / name, tmp_path / "files" / name)
+    monkeypatch.setattr(plan_module, "_FOLDER", tmp_path / "files")
+    read_yaml.cache_clear()
+    yield tmp_path / "files"
+    read_yaml.cache_clear()
+
+
+def write_tuned(files, model="SASRec", dataset="shop", **changes) -> None:
+    content = {
+        "settings": {"hidden_dropout": 0.25},
+        "training": {"learning_rate": 0.002},
+        "task": "recommendation",
+        "candidates": "full",
+        "trials": 8,
+        "scale": "short",
+        "study": "0123456789ab",
+    }
+    path = files / "tuned" / dataset / f"{model}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("# header\n" + yaml.safe_dump(content | changes))
+
+
+def sasrec(scale="short", dataset="shop", **settings):
+    return make_run("SASRec", "recommendation", settings, PROTOCOL, dataset, scale, 0)
+
+
+def test_a_search_from_the_command_to_the_tables(shop, files, tmp_path, capsys):
+    out = tmp_path / "out"
+    command = ["--model", "SASRec", "--dataset", str(shop), "--scale", "sketch", "--out", str(out), "--trials", "2"]
+    command += ["--params", "hidden_dropout", "--workers", "2"]
+    assert tune.main(command) == 0
+    assert not (files / "tuned").exists()
+    assert tune.main([*command, "--save"]) == 0  # nothing is left to train
+    assert "goes on: 2 of 2 trials, best N@10" in capsys.readouterr().out
+    assert {path.name for path in (out / "studies").iterdir()} == {"shop.SASRec.journal"}
+    assert (out / "plots" / "tuning.shop.SASRec.png").stat().st_size > 10_000
+
+    search = tune._search(tune.parser().parse_args(command))
+    with alone(search) as study:
+        trials = kept(study)
+    best = ranked(trials)[0]
+    text = tuned_file("SASRec", "shop").read_text()
+    assert f"validation N@10 {best.value:.4f}" in text
+    assert str(shop) not in text
+    found = yaml.safe_load(text)
+    assert found["trials"] == len(trials) == 2
+    assert found["study"] == search.id
+
+    run = sasrec("sketch")  # what a table would run
+    assert run.settings == search.spec(best).settings
+    record = execute(run, str(shop), RunStore(out), "cpu", "sketch", lambda stage, state: None).record
+    assert record["tuning"] == {"trials": 2, "scale": "sketch", "study": search.id}
+    assert record["training"]["best_metric"] == best.value
+    assert list(best.intermediate_values.values()) == [one["N@10"] for one in record["training"]["curve"]]
+
+
+def test_a_model_that_learns_nothing_is_validated_once(shop, tmp_path):
+    def reached(**settings) -> float:
+        run = make_run("ItemKNN", "recommendation", settings, PROTOCOL, "shop", "sketch", 0)
+        return best_validation(run, str(shop), "cpu", tmp_path / "x.pt", lambda epoch, metric: None)
+
+    assert reached() > reached(neighbours=1) > 0  # walks of equal steps: the next item is among the neighbours
+
+
+def test_a_training_that_is_ended_leaves_no_file(shop, tmp_path):
+    def stop(epoch: int, metric: float) -> None:
+        if epoch == 2:
+            assert list(tmp_path.iterdir()) == [tmp_path / "x.pt"]
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        best_validation(sasrec(), str(shop), "cpu", tmp_path / "x.pt", stop)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tuned_values_lie_over_those_of_the_data_set_and_under_rows_and_budget(files):
+    by_hand = sasrec(dataset="ml-100k")
+    write_tuned(files, dataset="ml-100k", training={"learning_rate": 0.002, "batch_size": 64})
+    tuned = sasrec(dataset="ml-100k")
+    assert tuned.settings == by_hand.settings | {"hidden_dropout": 0.25}
+    assert tuned.trainer == by_hand.trainer | {"learning_rate": 0.002, "batch_size": 64}  # the data set's is 32
+    assert sasrec(dataset="ml-100k", hidden_dropout=0.1).settings["hidden_dropout"] == 0.1
+    assert make_run("SASRec", "recommendation", {}, PROTOCOL, "ml-100k", "short", 0, by_hand=True) == by_hand
+    assert sasrec(dataset="beauty").settings["hidden_dropout"] == 0.5  # another data set
+    assert tuned.trainer["max_epochs"] == 6  # short
+
+
+def test_values_found_for_a_small_model_do_not_set_the_paper_s(files):
+    write_tuned(files, "SynerGen", settings={"dropout": 0.33}, training={})
+
+    def dropout(scale: str) -> float:
+        return make_run("SynerGen", "recommendation", {}, PROTOCOL, "shop", scale, 0).settings["dropout"]
+
+    assert (dropout("cpu"), dropout("paper")) == (0.33, 0.1)
+    read_yaml.cache_clear()
+    write_tuned(files, "SynerGen", settings={"dropout": 0.33}, training={}, scale="paper")
+    assert dropout("paper") == 0.33
+
+
+def test_values_found_for_one_task_or_candidates_do_not_set_others(files):
+    write_tuned(files)
+    pool = PROTOCOL | {"candidates": "pool", "negatives": 99}
+    assert sasrec().settings["hidden_dropout"] == 0.25
+    for task, protocol in (("joint", PROTOCOL), ("recommendation", pool)):
+        run = make_run("SASRec", task, {}, protocol, "shop", "short", 0)
+        assert run.settings["hidden_dropout"] == 0.5  # RecBole's
+
+
+def test_only_runs_with_the_values_found_are_called_tuned(files):
+    assert tuning_of(sasrec(), "short") is None
+    write_tuned(files)
+    said = {"trials": 8, "scale": "short", "study": "0123456789ab"}
+    assert tuning_of(sasrec(), "short") == said
+    assert tuning_of(sasrec(n_layers=1), "short") == said  # a row's own setting, which was not searched
+    assert tuning_of(sasrec(hidden_dropout=0.5), "short") is None
+    assert tuning_of(sasrec(dataset="beauty"), "short") is None
+
+
+def test_a_damaged_tuned_file_is_named(files):
+    write_tuned(files, settings={"hiden_dropout": 0.3})
+    with pytest.raises(UserError, match=re.escape(str(files / "tuned/shop/SASRec.yaml")) + ".*'hidden_dropout'"):
+        sasrec()
+    read_yaml.cache_clear()
+    write_tuned(files, trails=8)
+    with pytest.raises(UserError, match="the keys must be settings, training, task, candidates, trials, scale, study"):
+        sasrec()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--model", "SASRek"], "did you mean 'SASRec'"),
+        (["--model", "SASRec", "--dataset", "ml-100q"], "did you mean 'ml-100k'"),
+        (["--model", "SASRec", "--scale", "huge"], "unknown scale 'huge'"),
+        (["--model", "SASRec", "--params", "dropuot"], "did you mean 'hidden_dropout'"),
+        (["--model", "SASRec", "--set", "hidden_dropout=0.2"], "write settings.KEY=VALUE"),
+        (["--model", "SASRec", "--set", "settings.hidden_dropuot=0.2"], "did you mean 'hidden_dropout'"),
+        (["--model", "SASRec", "--task", "joint"], "unknown task 'joint'"),
+        (["--model", "SASRec", "--table", "1"], "trains nothing"),
+        (["--model", "Popularity"], "nothing to search"),
+        (
+            ["--model", "SynerGen", "--set", "settings.retrieval_loss=infonce", "--save"],
+            "decides which values are read",
+        ),
+        (["--model", "SASRec", "--trials", "0"], "1 or more"),
+    ],
+)
+def test_mistakes_are_said(arguments, words, shop, tmp_path, capsys):
+    options = ["--trials", "3", "--dataset", str(shop), "--out", str(tmp_path), *arguments]
+    assert tune.main(options) == 2
+    assert words in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
