@@ -9,9 +9,12 @@ biases an event is that from it to the event predicted, at a request to the requ
 happens, which SASRec does not); and positions begin as Xavier's, since the repository draws them a second time.
 Deviations:
 
-- Trained on the windows, with the early stopping, clipping and AdamW of betas (0.9, 0.999) of this benchmark. The
-  repository trains on the last max_history events of a user, has betas (0.9, 0.98), clips nothing, has no validation
-  set, and sorts events of one second in no fixed order, which decides about many of ML-1M's last items.
+- In the tables, trained on windows of all events, with the early stopping and the clipping of this benchmark; AdamW has
+  the repository's betas (0.9, 0.98) on the data sets of its configurations and (0.9, 0.999) elsewhere. The repository
+  trains on the last max_history + 1 events of a user, clips nothing and has no validation set, as
+  `benchmarks/reproduce.py` does.
+- Events of one second keep the order of the file. The repository sorts them in no fixed order, which decides about many
+  of ML-1M's last items.
 - Batches are padded to their longest sequence, which changes no output: attention is causal and padding on the right.
 - `bias: none` is the repository's layer without times; its switch for that fails on an assertion.
 - The row of padding is zero; the repository's is random and never read. An empty history scores every item 0.
@@ -29,6 +32,7 @@ from torch.nn import functional as F
 from baselines import objectives
 from baselines.hstu_layers import BIASES, HSTULayer, Pairs
 from baselines.objectives import ObjectiveSettings
+from baselines.sequences import last_states, refuse_unknown, refuse_unreadable
 from synergen.contract import Batch, DataView, DotProductRecommender, Requests, Task
 from synergen.errors import UserError, unknown_name
 
@@ -82,7 +86,7 @@ class NextItemModel(DotProductRecommender):
 
     def __init__(self, data: DataView, settings: NextItemSettings) -> None:
         super().__init__()
-        self.settings = settings
+        self.settings, self.n_items = settings, data.n_items
         self.items = nn.Embedding(data.n_items + 1, settings.width, padding_idx=0)
         truncated_normal_(self.items.weight, 0.02)
         nn.init.zeros_(self.items.weight[0])
@@ -107,34 +111,32 @@ class NextItemModel(DotProductRecommender):
         """The objective's mean over the targets that have an event before them, under its name.
 
         Raises:
-            UserError: a sequence is longer than max_history + 1 events.
+            UserError: a sequence is longer than max_history + 1 events, or has an item that the model does not know.
         """
-        events, limit = batch.events, self.settings.max_history + 1
-        if events.items.shape[1] > limit:
-            raise UserError(
-                f"a training batch has sequences of {events.items.shape[1]} events and the model reads {limit - 1} "
-                f"before the one it predicts: cut sequences to max_history + 1, or raise the setting max_history"
-            )
+        refuse_unreadable(batch, self.settings.max_history, self.n_items)
+        events = batch.events
         states = self.states(self._inputs(events.items[:, :-1]), events.times[:, :-1], events.times[:, 1:])
         predicted = (batch.targets & events.valid)[:, 1:]  # (B, T - 1)
         targets = events.items[:, 1:][predicted]  # (N,)
-        value = objectives.objective(
-            self.settings, states[predicted], targets, self._raw_vectors, self.items.num_embeddings - 1
-        )
+        value = objectives.objective(self.settings, states[predicted], targets, self._raw_vectors, self.n_items)
         return {self.settings.loss: value}
 
     def user_vectors(self, requests: Requests) -> Tensor:
-        """(B, D): the output at the last event, zero for an empty history."""
+        """(B, D): the output at the last event, zero for an empty history.
+
+        Raises:
+            UserError: an item that the model does not know.
+        """
         history = requests.history.last(self.settings.max_history)
+        refuse_unknown(history.items, self.n_items)
         last = (history.lengths - 1).clamp(min=0)[:, None]  # (B, 1)
         next_times = F.pad(history.times[:, 1:], (0, 1)).scatter(1, last, requests.times[:, None])  # (B, T)
         states = self.states(self._inputs(history.items), history.times, next_times)  # (B, T, D)
-        vectors = states.gather(1, last[..., None].expand(-1, -1, states.shape[-1])).squeeze(1)
-        return self._compared(vectors.masked_fill((history.lengths == 0)[:, None], 0.0))
+        return objectives.compared(self.settings, last_states(states, history.lengths))
 
     def item_vectors(self) -> Tensor:
-        """(V + 1, D)"""
-        return self._compared(self.items.weight)
+        """(V + 1, D): of length 1 under the cosine."""
+        return objectives.compared(self.settings, self.items.weight)
 
     def _inputs(self, items: Tensor) -> Tensor:
         scaled = self.items(items) * math.sqrt(self.settings.width)
@@ -142,9 +144,6 @@ class NextItemModel(DotProductRecommender):
 
     def _raw_vectors(self, items: Tensor | None) -> Tensor:
         return self.items.weight if items is None else self.items(items)
-
-    def _compared(self, vectors: Tensor) -> Tensor:
-        return objectives.unit(vectors) if self.settings.similarity == "cosine" else vectors
 
 
 class HSTU(NextItemModel):

@@ -138,6 +138,11 @@ def gbce(positive: Tensor, negative: Tensor, power: float) -> Tensor:
     return total.sum() / (negative.shape[1] + 1) / max(len(positive), 1)
 
 
+def compared(settings: ObjectiveSettings, vectors: Tensor) -> Tensor:
+    """Vectors (..., D) as the similarity of the settings takes them: of length 1 under the cosine."""
+    return unit(vectors) if settings.similarity == "cosine" else vectors
+
+
 def unit(vectors: Tensor) -> Tensor:
     """Vectors (..., D) of length 1, as float32; next to nothing stays next to nothing."""
     return F.normalize(vectors.float(), dim=-1, eps=_SMALLEST_NORM)

@@ -7,13 +7,12 @@ folders, and keep times in float32.
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from baselines import objectives
 from baselines.recbole_settings import GRU4RecSettings, RecBoleSettings, TransformerSettings
+from baselines.sequences import last_states, refuse_unknown, refuse_unreadable
 from synergen.contract import Batch, DotProductRecommender, Requests, Task
-from synergen.errors import UserError
 
 
 class Catalogue:
@@ -95,32 +94,10 @@ class RecBoleModel(DotProductRecommender):
 
     def item_vectors(self) -> Tensor:
         """(V + 1, D): the input vectors, which RecBole shares with the output; of length 1 under the cosine."""
-        return self.compared(self.items())
-
-    def compared(self, vectors: Tensor) -> Tensor:
-        """`vectors` (..., D) as the similarity of the settings takes them."""
-        return objectives.unit(vectors) if self.settings.similarity == "cosine" else vectors
-
-    def check(self, batch: Batch) -> None:
-        """Raise UserError for sequences longer than max_history + 1 events, and for unknown items."""
-        width = batch.events.items.shape[1]
-        if width > self.settings.max_history + 1:
-            raise UserError(
-                f"a training batch has sequences of {width} events and the model reads {self.settings.max_history} "
-                f"before the one it predicts: cut sequences to max_history + 1, or raise the setting max_history"
-            )
-        self.check_items(batch.events.items)
-
-    def check_items(self, items: Tensor) -> None:
-        """Raise UserError for unknown items, where looking does not make a GPU wait."""
-        if items.device.type == "cpu" and items.numel() and (largest := int(items.max())) > self.n_items:
-            raise UserError(
-                f"a history has item {largest} and the model knows items 1 to {self.n_items}: build it from the data "
-                "set that the histories come from"
-            )
+        return objectives.compared(self.settings, self.items())
 
 
-class NextItemModel(RecBoleModel):
+class CausalRecBoleModel(RecBoleModel):
     """One whose output at an event looks for the next item: a whole sequence is trained in one pass."""
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
@@ -129,7 +106,7 @@ class NextItemModel(RecBoleModel):
         Raises:
             UserError: a sequence is longer than max_history + 1 events, or has an item that the model does not know.
         """
-        self.check(batch)
+        refuse_unreadable(batch, self.settings.max_history, self.n_items)
         events = batch.events
         wanted = (batch.targets & events.valid)[:, 1:]  # (B, T - 1)
         items = events.items[:, :-1] if wanted.shape[1] else events.items  # no RNN takes a sequence of no events
@@ -149,8 +126,6 @@ class NextItemModel(RecBoleModel):
             UserError: an item that the model does not know.
         """
         history = requests.history.last(self.settings.max_history)
-        items, lengths = history.items, history.lengths
-        self.check_items(items)
-        states = self.net(items, lengths)  # (B, T, D)
-        last = states[torch.arange(len(lengths), device=lengths.device), (lengths - 1).clamp(min=0)]  # (B, D)
-        return self.compared(last.masked_fill((lengths == 0)[:, None], 0.0))
+        refuse_unknown(history.items, self.n_items)
+        states = self.net(history.items, history.lengths)  # (B, T, D)
+        return objectives.compared(self.settings, last_states(states, history.lengths))

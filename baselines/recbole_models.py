@@ -30,9 +30,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from baselines.item_inputs import WithMask, text_items
-from baselines.objectives import objective
-from baselines.recbole_adapter import Catalogue, NextItemModel, RecBoleModel, gru_config, transformer_config
+from baselines.objectives import compared, objective
+from baselines.recbole_adapter import Catalogue, CausalRecBoleModel, RecBoleModel, gru_config, transformer_config
 from baselines.recbole_settings import BERT4RecSettings, GRU4RecSettings, SASRecSettings
+from baselines.sequences import refuse_unknown, refuse_unreadable
 from synergen.contract import Batch, DataView, Histories, Requests
 
 with torch.autograd.set_detect_anomaly(torch.is_anomaly_enabled()):  # one of RecBole's modules switches it on
@@ -41,7 +42,7 @@ with torch.autograd.set_detect_anomaly(torch.is_anomaly_enabled()):  # one of Re
     from recbole.model.sequential_recommender.sasrec import SASRec as RecBoleSASRec
 
 
-class SASRec(NextItemModel):
+class SASRec(CausalRecBoleModel):
     """Self-attentive sequential recommendation."""
 
     def __init__(self, data: DataView, **settings: Any) -> None:
@@ -62,7 +63,7 @@ class SASRec(NextItemModel):
         return self.net(prefixes, last + 1)[torch.arange(len(last), device=last.device), last]
 
 
-class GRU4Rec(NextItemModel):
+class GRU4Rec(CausalRecBoleModel):
     """A recurrent network over the items of a history."""
 
     def __init__(self, data: DataView, **settings: Any) -> None:
@@ -94,7 +95,7 @@ class BERT4Rec(RecBoleModel):
         Raises:
             UserError: a sequence is longer than max_history + 1 events, or has an item that the model does not know.
         """
-        self.check(batch)
+        refuse_unreadable(batch, self.settings.max_history, self.n_items)
         items, masked = self.mask_events(batch.events)  # (B', T), (B', T); B <= B' <= 2B
         states = self.net(items.masked_fill(masked, self.net.mask_token))[masked]  # (N, D)
         read = self.items
@@ -124,10 +125,10 @@ class BERT4Rec(RecBoleModel):
         """
         history = requests.history.last(self.settings.max_history)
         items, lengths = history.items, history.lengths
-        self.check_items(items)
+        refuse_unknown(items, self.n_items)
         items = F.pad(items, (0, 1)).scatter(1, lengths[:, None], self.net.mask_token)  # (B, T + 1)
         states = self.net(items)  # (B, T + 1, D)
-        return self.compared(states[torch.arange(len(lengths), device=lengths.device), lengths])  # (B, D)
+        return compared(self.settings, states[torch.arange(len(lengths), device=lengths.device), lengths])  # (B, D)
 
     def item_bias(self) -> Tensor | None:
         """(V + 1,), none under the cosine."""

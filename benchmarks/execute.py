@@ -58,7 +58,7 @@ def run_all(jobs: list[Job], workers: int, threads: int, show: Callable[[Event],
             while waiting and len(running) < workers:
                 job = waiting.pop(0)
                 process = context.Process(target=_work, args=(job, threads, news), daemon=True)
-                with _child_environment(threads):
+                with child_environment(threads):
                     process.start()
                 running[job.spec.id] = process
             try:
@@ -84,7 +84,7 @@ def run_all(jobs: list[Job], workers: int, threads: int, show: Callable[[Event],
 
 
 @contextmanager
-def _child_environment(threads: int) -> Iterator[None]:
+def child_environment(threads: int) -> Iterator[None]:
     """What a child's libraries read when they are loaded: their number of threads and, for the C library, to keep freed
     memory: training frees and asks for the same gigabyte at each step, a sixth of whose time went to page faults."""
     threading = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))

@@ -26,7 +26,7 @@ from benchmarks.calibrate import plot_calibration
 from benchmarks.display import console_table
 from benchmarks.execute import Job, run_all
 from benchmarks.exports import to_json, write
-from benchmarks.job import prepare_for
+from benchmarks.inputs import prepare_for
 from benchmarks.plan import plan, registry_tasks, scales
 from benchmarks.progress import Display, duration, label
 from benchmarks.size import planned_size, published_items

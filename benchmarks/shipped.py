@@ -37,7 +37,7 @@ if __package__ in (None, ""):  # python benchmarks/shipped.py, without installat
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from baselines.recbole_models import RecBoleSASRec, SASRec
-from benchmarks.job import load_for
+from benchmarks.inputs import load_for
 from benchmarks.spec import load_spec
 from synergen.console import exit_status
 from synergen.contract import Task

@@ -8,8 +8,8 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from baselines.hllm_cost import StepCost, step_cost
-from baselines.hllm_settings import HLLMSettings
+from baselines.hllm.cost import StepCost, step_cost
+from baselines.hllm.settings import HLLMSettings
 from baselines.registry import build, settings_type
 from synergen.contract import DataView
 from synergen.data.sources import find_source

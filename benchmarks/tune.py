@@ -21,16 +21,16 @@ from rich.console import Console
 if __package__ in (None, ""):  # python benchmarks/tune.py, without installation
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from baselines.registry import model_class, tasks_of
-from benchmarks.findings import best_of, importances, save
-from benchmarks.job import load_for, prepare_for, vectors_for
+from baselines.registry import tasks_of
+from benchmarks.inputs import load_for, prepare_for, reads_text, vectors_for
 from benchmarks.plan import make_run, model_file, read_yaml
-from benchmarks.space import conditions, search_space
 from benchmarks.spec import load_spec
-from benchmarks.study import Search, kept
-from benchmarks.trial_workers import search_until
-from benchmarks.tuning_display import TuningDisplay, best_trials, importance_lines
-from benchmarks.tuning_plot import plot_search
+from benchmarks.tuning.display import TuningDisplay, best_trials, importance_lines
+from benchmarks.tuning.findings import best_of, importances, save
+from benchmarks.tuning.plot import plot_search
+from benchmarks.tuning.space import conditions, search_space
+from benchmarks.tuning.study import Search, kept
+from benchmarks.tuning.workers import search_until
 from synergen.console import bars, exit_status
 from synergen.contract import Task
 from synergen.data.dataset import protocol_for
@@ -109,9 +109,9 @@ def _tune(options: argparse.Namespace, screen: Console) -> None:
     screen.print(_opening(search, metric), soft_wrap=True, markup=False)
     with bars(screen) as report:
         prepare_for(search.source, search.base.protocol, report)
-        if model_class(search.base.model).reads_text(search.base.settings, frozenset(Task)):
+        if reads_text(search.base):  # once, and not by every worker
             dataset = load_for(search.source, search.base.protocol)
-            vectors_for(search.base, dataset, lambda stage, state: report("texts", state["done"], state["total"]))
+            vectors_for(search.base, dataset, lambda done, total: report("texts", done, total))
     workers = options.workers or (1 if search.device == "cuda" else os.cpu_count() or 1)
     with TuningDisplay(screen, metric, options.trials, workers) as display:
         study = search_until(search, options.trials, workers, options.threads, display.show)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from saved_toys import save_toy_model, toy_vectors
 
-from benchmarks import run
+from benchmarks import perf, reproduce, run, tune
 from synergen import cli
 from synergen.data.dataset import load_dataset
 
@@ -28,6 +28,15 @@ def test_table_commands_parse(arguments):
     options = run.parser().parse_args(arguments)
     run.load_spec(options.table)
     assert options.scale in run.scales()
+
+
+@pytest.mark.parametrize("command", [tune, reproduce, perf], ids=lambda command: command.__name__)
+def test_other_commands_parse(command):
+    name = f"benchmarks/{command.__name__.rpartition('.')[2]}.py"
+    found = [line[line.index(name) + 1 :] for line in COMMANDS if name in line]
+    assert found
+    for arguments in found:
+        command.parser().parse_args(arguments)
 
 
 @pytest.mark.parametrize("arguments", starting("synergen"), ids=" ".join)

@@ -133,7 +133,7 @@ def _open(options: argparse.Namespace) -> tuple[_User, Recommender]:
 
 def _events_of(user: str, dataset: str | None, recommender: Recommender) -> pd.DataFrame:
     """All events of a user of the run's data set."""
-    from benchmarks.job import load_for
+    from benchmarks.inputs import load_for
 
     saved = recommender.served.saved
     source = dataset or saved.spec.dataset

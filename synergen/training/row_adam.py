@@ -13,9 +13,9 @@ class RowAdamW(torch.optim.AdamW):
 
     Weights and moments of the other rows rest, without decay. The bias correction counts the steps of the whole
     parameter, as `torch.optim.SparseAdam` and TensorFlow's LazyAdam do: counting those of each row, a row that is read
-    now and then moves (1 - β₁) / √(1 - β₂) = 3.2 times less at first, and lags further behind AdamW, whose momentum
-    goes on moving a row that is not read. Where every step reads every row this is AdamW, whose state it shares:
-    2 D numbers a row.
+    now and then moves (1 - β₁) / √(1 - β₂) times less at first (3.2 where β₂ is 0.999), and lags further behind AdamW,
+    whose momentum goes on moving a row that is not read. Where every step reads every row this is AdamW, whose state
+    it shares: 2 D numbers a row.
 
     Sparse gradients must be coalesced; `step` uses them up.
     """
@@ -56,4 +56,4 @@ def _update(table: Tensor, gradient: Tensor, state: dict[str, Tensor], group: di
 
 def _weight_seen(beta: float, steps: Tensor) -> Tensor:
     """1 - β^steps, the sum of an average's weights, without the cancellation."""
-    return -torch.expm1(math.log(beta) * steps)
+    return -torch.expm1((math.log(beta) if beta else -math.inf) * steps)

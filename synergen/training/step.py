@@ -26,7 +26,7 @@ class Step:
 
 
 def make_optimiser(
-    model: Recommender, rates: dict[str, float], weight_decay: float, by_rows: bool
+    model: Recommender, rates: dict[str, float], weight_decay: float, by_rows: bool, beta2: float = 0.999
 ) -> torch.optim.Optimizer:
     """AdamW over the parameter groups of a model, each at its own rate.
 
@@ -34,12 +34,13 @@ def make_optimiser(
         by_rows: update embedding tables only in the rows read, see `RowAdamW`; their gradients are sparse from now on.
     """
     groups = [{"params": p, "lr": rates[name], "name": name} for name, p in model.parameter_groups().items() if p]
+    betas = (0.9, beta2)
     if not by_rows:
-        return torch.optim.AdamW(groups, weight_decay=weight_decay, fused=True)
+        return torch.optim.AdamW(groups, betas=betas, weight_decay=weight_decay, fused=True)
     for module in model.modules():
         if isinstance(module, nn.Embedding | nn.EmbeddingBag):
             module.sparse = True
-    return RowAdamW(groups, weight_decay=weight_decay, fused=True)
+    return RowAdamW(groups, betas=betas, weight_decay=weight_decay, fused=True)
 
 
 def take_step(

@@ -27,6 +27,8 @@ class TrainingConfig:
     sparse_learning_rate: float = 3e-3
     """AdamW, embedding tables (paper section 4.3: 0.003)."""
     weight_decay: float = 0.0
+    beta2: float = field(default=0.999, metadata=LATER)
+    """AdamW: how much of the mean square gradient a step keeps."""
     batch_size: int = 128
     """Average training windows a step; see data.batches."""
     max_epochs: int = 200
@@ -42,6 +44,10 @@ class TrainingConfig:
     the loss samples its negatives; see `RowAdamW` for how that differs from AdamW."""
     precision: str = "auto"
     """auto: bf16 autocast where the processor computes in it; fp32; bf16."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.beta2 < 1:
+            raise UserError(f"beta2 is {self.beta2}; it must be 0 or more and less than 1, such as 0.999")
 
 
 @dataclass(frozen=True)
@@ -104,7 +110,7 @@ def train(
         UserError: the loss or the gradient of a step is not finite. The step is not taken; the checkpoint is that of
             the last whole epoch, and beside it, in `.failed.pt`, are the batch and the weights that it met.
     """
-    optimiser = make_optimiser(model, _rates(config), config.weight_decay, config.row_updates)
+    optimiser = make_optimiser(model, _rates(config), config.weight_decay, config.row_updates, config.beta2)
     dtype = autocast_dtype(device, config.precision)
     summary, best_state = _resume(checkpoint, model, optimiser)
     while not summary.stopped:

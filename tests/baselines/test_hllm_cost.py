@@ -7,9 +7,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaModel
 
-from baselines.hllm_cost import kept_by_layer, step_cost
-from baselines.hllm_settings import HLLMSettings
-from baselines.language_models import TINYLLAMA, Shape, model_config
+from baselines.hllm.cost import Shape, kept_by_layer, step_cost
+from baselines.hllm.language_models import TINYLLAMA, model_config
+from baselines.hllm.settings import HLLMSettings
 
 SMALL = HLLMSettings(width=64, layers=2, heads=4, kv_heads=2, ffn_width=172, max_tokens=15, max_history=7, negatives=4)
 BATCH = 3

@@ -10,10 +10,10 @@ import torch
 from torch.testing import assert_close
 from transformers import AutoModel
 
-import baselines.hllm_items as hllm_items
-from baselines.hllm_items import PROMPT, ItemEncoder, ItemLLM, MiniLMItems, packed
-from baselines.hllm_settings import HLLMSettings
-from baselines.language_models import location, tokenizer
+import baselines.hllm.items as hllm_items
+from baselines.hllm.items import PROMPT, ItemEncoder, ItemLLM, MiniLMItems, packed
+from baselines.hllm.language_models import location, tokenizer
+from baselines.hllm.settings import HLLMSettings
 from synergen.errors import UserError
 
 TEXTS = ["", "red soap", "a very long title of a thing " * 3, "blue soap for hands", "x"]

@@ -155,6 +155,20 @@ def test_sequences_beyond_max_history_are_refused(
         model.loss(make_batch([[1, 2, 3, 4, 5]]))
 
 
+@pytest.mark.parametrize("name", ["HSTU", "SASRec-HSTU"])
+def test_items_beyond_the_table_are_refused(
+    name: str,
+    make_view: Callable[..., DataView],
+    make_batch: Callable[..., Batch],
+    make_requests: Callable[..., Requests],
+) -> None:
+    model = registry.build(name, make_view(30), {})
+    with pytest.raises(UserError, match="item 31 and the model knows items 1 to 30"):
+        model.loss(make_batch([[1, 2], [3, 31]]))
+    with pytest.raises(UserError, match="item 99"):
+        model.score(make_requests([[1, 99]], Task.RECOMMENDATION), EVERYTHING)
+
+
 @pytest.mark.parametrize(
     ("name", "settings", "said"),
     [

@@ -57,10 +57,12 @@ def test_impossible_settings_are_refused(
         registry.build(name, make_view(), settings)
 
 
-def test_naming_the_models_imports_none_of_them() -> None:
+def test_naming_and_planning_the_models_imports_none_of_them() -> None:
+    """Every command and each of its processes does both; transformers alone takes seconds to import."""
     code = (
-        "import sys; from baselines.registry import MODELS; "
-        "print(len(MODELS), [m for m in ('recbole', 'bm25s', 'synergen.model.synergen') if m in sys.modules])"
+        "import sys; from baselines.registry import MODELS; import baselines.hllm.cost; heavy = "
+        "('recbole', 'bm25s', 'transformers', 'synergen.model.synergen'); "
+        "print(len(MODELS), [m for m in heavy if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.split(maxsplit=1)[1].strip() == "[]"

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-import benchmarks.job as job
+import benchmarks.fit as fit
 import benchmarks.size as size
 from baselines.registry import MODELS, build, model_class
 from benchmarks import run
@@ -76,9 +76,8 @@ def test_a_run_that_meets_the_end_of_memory_says_so(toy, monkeypatch, tmp_path) 
     def full(*arguments, **named):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(job, "train", full)
-    monkeypatch.setattr(job, "device_memory", lambda device: 10**9)
-    monkeypatch.setattr(job, "validate", lambda *arguments: None)
+    monkeypatch.setattr(fit, "train", full)
+    monkeypatch.setattr(fit, "device_memory", lambda device: 10**9)
     spec = planned("HLLM-scratch", "cpu")
     with pytest.raises(UserError, match=r"HLLM-scratch: the GPU's 1 GB are used up.*may be \d+ at most, now 128"):
-        job._train(None, spec, toy, None, job.RunStore(tmp_path), "cuda", lambda *state: None)  # type: ignore[arg-type]
+        fit.fit(None, spec, toy, None, tmp_path / "x.pt", "cuda")  # type: ignore[arg-type]

@@ -5,8 +5,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from baselines.registry import MODELS, tasks_of
 from benchmarks.plan import make_run, model_file, read_yaml, scales
-from benchmarks.space import changed, search_space
 from benchmarks.spec import load_spec
+from benchmarks.tuning.space import changed, search_space
 from synergen.errors import UserError
 
 

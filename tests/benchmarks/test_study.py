@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 from optuna.trial import TrialState
 
-import benchmarks.trial
-from benchmarks.findings import best_of, importances, reason
+import benchmarks.tuning.trial
 from benchmarks.plan import make_run
-from benchmarks.space import search_space
 from benchmarks.spec import load_spec
-from benchmarks.study import BY_HAND, Search, alone, claim, kept, values_of
-from benchmarks.trial_workers import _try
+from benchmarks.tuning.findings import best_of, importances, reason
+from benchmarks.tuning.space import search_space
+from benchmarks.tuning.study import BY_HAND, Search, alone, claim, kept, values_of
+from benchmarks.tuning.workers import _try
 from synergen.errors import UserError
 
 SPACE = {"settings.hidden_dropout": [0.1, 0.6], "training.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}
@@ -119,12 +119,12 @@ def test_a_failed_trial_is_kept_with_its_reason_and_the_search_goes_on(search, m
     def fails(spec, *rest):
         raise UserError("the loss is not finite")
 
-    monkeypatch.setattr(benchmarks.trial, "best_validation", fails)
+    monkeypatch.setattr(benchmarks.tuning.trial, "best_validation", fails)
     with alone(search) as study:
         _try(claim(search, 3), search)
         with pytest.raises(UserError, match="no trial came to its end; the first one failed: the loss is not finite"):
             best_of(kept(study))
-        monkeypatch.setattr(benchmarks.trial, "best_validation", lambda spec, *rest: formula(spec))
+        monkeypatch.setattr(benchmarks.tuning.trial, "best_validation", lambda spec, *rest: formula(spec))
         while (trial := claim(search, 3)) is not None:
             _try(trial, search)
         trials = kept(study)
@@ -142,7 +142,7 @@ def test_trials_below_the_median_are_pruned_but_never_the_one_by_hand(search, mo
             seen(epoch, level)
         return level
 
-    monkeypatch.setattr(benchmarks.trial, "best_validation", curve)
+    monkeypatch.setattr(benchmarks.tuning.trial, "best_validation", curve)
     with alone(search) as study:
         while (trial := claim(search, 6)) is not None:
             _try(trial, search)

@@ -1,4 +1,4 @@
-"""The tuning command on a small shop: two workers, what is written, and what the tables then do with it."""
+"""The tuning command on a small shop: what a search writes, and what the tables then do with it."""
 
 import re
 import shutil
@@ -13,8 +13,8 @@ from benchmarks import tune
 from benchmarks.job import execute
 from benchmarks.plan import make_run, read_yaml, tuned_file, tuning_of
 from benchmarks.spec import load_spec
-from benchmarks.study import alone, kept, ranked
-from benchmarks.trial import best_validation
+from benchmarks.tuning.study import alone, kept, ranked
+from benchmarks.tuning.trial import best_validation
 from synergen.errors import UserError
 from synergen.runs import RunStore
 
@@ -66,7 +66,7 @@ def sasrec(scale="short", dataset="shop", **settings):
 def test_a_search_from_the_command_to_the_tables(shop, files, tmp_path, capsys):
     out = tmp_path / "out"
     command = ["--model", "SASRec", "--dataset", str(shop), "--scale", "sketch", "--out", str(out), "--trials", "2"]
-    command += ["--params", "hidden_dropout", "--workers", "2"]
+    command += ["--params", "hidden_dropout", "--workers", "1"]
     assert tune.main(command) == 0
     assert not (files / "tuned").exists()
     assert tune.main([*command, "--save"]) == 0  # nothing is left to train

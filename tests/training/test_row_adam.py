@@ -24,12 +24,13 @@ def sparse(read: list[int], values: Tensor, rows: int) -> Tensor:
     return torch.sparse_coo_tensor(torch.tensor([read]), values, (rows, 3), check_invariants=True).coalesce()
 
 
+@pytest.mark.parametrize("beta2", [BETA2, 0.98, 0.0])
 @pytest.mark.parametrize("dense_steps", [(), (2, 3), range(6)])
-def test_where_every_step_reads_every_row_it_is_adamw(dense_steps: tuple[int, ...]) -> None:
+def test_where_every_step_reads_every_row_it_is_adamw(dense_steps: tuple[int, ...], beta2: float) -> None:
     """Whether the gradients that name all rows are sparse, dense, or now this and now that."""
     table, reference = made_up_table(4), made_up_table(4)
-    rows = RowAdamW([table], RATE, weight_decay=DECAY, fused=True)
-    adamw = torch.optim.AdamW([reference], RATE, weight_decay=DECAY)
+    rows = RowAdamW([table], RATE, betas=(BETA1, beta2), weight_decay=DECAY, fused=True)
+    adamw = torch.optim.AdamW([reference], RATE, betas=(BETA1, beta2), weight_decay=DECAY)
     everything = list(range(4))
     for step in range(6):
         reference.grad = gradient(step, everything)

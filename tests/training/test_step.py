@@ -70,6 +70,23 @@ def test_the_first_step_by_rows_is_that_of_adamw(settings: dict[str, object], cl
         torch.testing.assert_close(parameter, moved[name], atol=1e-6, rtol=1e-5, msg=name)
 
 
+@pytest.mark.parametrize("beta2", [0.0, 0.98])
+def test_steps_are_those_of_torch_with_the_beta_asked_for(beta2: float) -> None:
+    """Reference: AdamW of torch, not fused, on the same losses."""
+    ours = model(12, inputs="id")
+    theirs = deepcopy(ours)
+    optimiser = make_optimiser(ours, RATES, 0.1, False, beta2)
+    groups = [{"params": group, "lr": RATES[name]} for name, group in theirs.parameter_groups().items()]
+    reference = torch.optim.AdamW(groups, betas=(0.9, beta2), weight_decay=0.1)
+    for seed in range(4):
+        for one, stepper in ((ours, optimiser), (theirs, reference)):
+            torch.manual_seed(seed)
+            take_step(one, stepper, batch(12), 1e9, None)
+    moved = dict(theirs.named_parameters())
+    for name, parameter in ours.named_parameters():
+        torch.testing.assert_close(parameter, moved[name], atol=1e-6, rtol=1e-5, msg=name)
+
+
 class Largest(TorchDispatchMode):
     """The tensors with `least` numbers or more that operations make, other than views of those `known`."""
 

@@ -277,6 +277,22 @@ def test_progress_gives_an_upper_bound_of_the_time_left(tmp_path):
     assert seen[-1].seconds_left < seen[0].seconds_left + 1
 
 
+@pytest.mark.parametrize("row_updates", [False, True])
+def test_a_training_has_the_beta_of_its_settings(tmp_path, row_updates):
+    """The checkpoint keeps the optimiser: 0.9 and beta2, which is 0.999 where nothing is said, as in torch."""
+    for name, said, expected in (("usual", {}, 0.999), ("published", {"beta2": 0.98}, 0.98)):
+        fit(tmp_path / name, closeness, model=Row(), max_epochs=1, row_updates=row_updates, **said)
+        groups = load_checkpoint(tmp_path / name / "c.pt")["optimiser"]["param_groups"]
+        assert [group["betas"] for group in groups] == [(0.9, expected)] * 2
+
+
+@pytest.mark.parametrize("beta2", [-0.1, 1.0, math.nan])
+def test_a_beta_that_is_no_share_is_refused(beta2):
+    """At 1 the mean square would never leave 0, and AdamW would divide by it."""
+    with pytest.raises(UserError, match=f"beta2 is {beta2}; it must be 0 or more and less than 1"):
+        TrainingConfig(beta2=beta2)
+
+
 def test_decay_lowers_both_rates_evenly_to_zero(tmp_path, monkeypatch):
     # 2 epochs of 2 steps: what is left of each rate at its step is 4/4, 3/4, 2/4, 1/4
     seen = []

@@ -9,9 +9,9 @@ from rich.live import Live
 from rich.table import Table as Grid
 from rich.text import Text
 
-from benchmarks.findings import reason
 from benchmarks.progress import duration
-from benchmarks.study import BY_HAND, ranked, values_of
+from benchmarks.tuning.findings import reason
+from benchmarks.tuning.study import BY_HAND, ranked, values_of
 
 _SHOWN = 5
 

@@ -6,6 +6,9 @@ from synergen.errors import UserError
 
 SMALL, MINILM = "small", "minilm"
 
+TOKENS_AT_ONCE = 1 << 13
+"""Most tokens of one pass, padding included."""
+
 
 @dataclass(frozen=True)
 class HLLMSettings:

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from benchmarks.environment import environment
 from benchmarks.plan import read_yaml, tuned_file
 from benchmarks.progress import duration
-from benchmarks.study import BY_HAND, WHY, Search, kept, ranked, values_of
+from benchmarks.tuning.study import BY_HAND, WHY, Search, kept, ranked, values_of
 from synergen.errors import UserError
 from synergen.files import write_text
 

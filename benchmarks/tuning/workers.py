@@ -12,8 +12,8 @@ from optuna import TrialPruned
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from benchmarks.execute import _child_environment as child_environment
-from benchmarks.study import BY_HAND, PROCESS, WHY, Search, alone, claim, kept
+from benchmarks.execute import child_environment
+from benchmarks.tuning.study import BY_HAND, PROCESS, WHY, Search, alone, claim, kept
 from synergen.errors import UserError
 
 _LOOK_EVERY = 0.5
@@ -93,7 +93,7 @@ def _end_with_parent() -> None:
 
 
 def _try(trial: Trial, search: Search) -> None:
-    from benchmarks.trial import best_validation
+    from benchmarks.tuning.trial import best_validation
 
     def seen(epoch: int, metric: float) -> None:
         trial.report(metric, epoch)

@@ -11,10 +11,35 @@ A step is taken at its largest: full windows of max_history + 1 events, all dist
 """
 
 from dataclasses import dataclass
+from typing import Any, Self
 
-from baselines.hllm_items import TOKENS_AT_ONCE
-from baselines.hllm_settings import MINILM, HLLMSettings
-from baselines.language_models import Shape, model_config
+from baselines.hllm.settings import MINILM, TOKENS_AT_ONCE, HLLMSettings
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of a transformer that its cost depends on."""
+
+    width: int
+    layers: int
+    kv_width: int
+    ffn_width: int
+    ffn_matrices: int  # 3 where the activation is gated
+    causal: bool
+
+    @classmethod
+    def of(cls, config: Any) -> Self:
+        """The shape that a configuration of `transformers` describes."""
+        kv_heads = getattr(config, "num_key_value_heads", config.num_attention_heads)
+        causal = config.model_type != "bert"
+        return cls(
+            config.hidden_size,
+            config.num_hidden_layers,
+            config.hidden_size // config.num_attention_heads * kv_heads,
+            config.intermediate_size,
+            3 if causal else 2,
+            causal,
+        )
 
 
 @dataclass(frozen=True)
@@ -35,6 +60,8 @@ def step_cost(settings: HLLMSettings, batch_size: int, number_bytes: int) -> Ste
     Raises:
         UserError: the shape of a language model is not known here.
     """
+    from baselines.hllm.language_models import model_config  # takes seconds, and is not needed by other models' plans
+
     item, user = (Shape.of(model_config(name, settings)) for name in (settings.item_model, settings.user_model))
     trained = settings.trained_layers if settings.item_model == MINILM else item.layers
     events = batch_size * (settings.max_history + 1)

@@ -26,12 +26,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from baselines.hllm_items import TOKENS_AT_ONCE, ItemLLM, MiniLMItems, in_passes
-from baselines.hllm_settings import MINILM, HLLMSettings
-from baselines.language_models import causal_model
+from baselines.hllm.items import ItemLLM, MiniLMItems, in_passes
+from baselines.hllm.language_models import causal_model
+from baselines.hllm.settings import MINILM, TOKENS_AT_ONCE, HLLMSettings
 from baselines.objectives import unit
+from baselines.sequences import last_states, refuse_unknown, refuse_unreadable
 from synergen.contract import Batch, DataView, DotProductRecommender, Requests, Task
-from synergen.errors import UserError
 from synergen.model.losses import infonce
 
 SAME_ITEM = 0.99
@@ -89,13 +89,8 @@ class HLLM(DotProductRecommender):
             UserError: an item beyond the catalogue, or a sequence of more than max_history + 1 events.
         """
         events = batch.events
+        refuse_unreadable(batch, self.settings.max_history, self.n_items)
         rows, width = events.items.shape
-        if width > self.settings.max_history + 1:
-            raise UserError(
-                f"HLLM: a training batch has sequences of {width} events and the model reads "
-                f"{self.settings.max_history} before the one it predicts: cut sequences to max_history + 1, or raise "
-                "the setting max_history"
-            )
         count = self.settings.negatives or events.items.numel()
         drawn = torch.randint(1, self.n_items + 1, (count,), device=events.items.device)  # (K,)
         distinct, place = torch.cat([events.items.flatten(), drawn]).unique(return_inverse=True)
@@ -116,11 +111,9 @@ class HLLM(DotProductRecommender):
             UserError: a history with an item beyond the catalogue.
         """
         history = requests.history.last(self.settings.max_history)
-        self._refuse_unknown(history.items)
+        refuse_unknown(history.items, self.n_items)
         states = self._states(F.embedding(history.items, self._catalogue_vectors()))  # (B, T, D)
-        last = (history.lengths - 1).clamp(min=0)
-        vectors = unit(states[torch.arange(len(last), device=last.device), last])  # (B, D)
-        return vectors.masked_fill((history.lengths == 0)[:, None], 0.0)
+        return unit(last_states(states, history.lengths))
 
     def item_vectors(self) -> Tensor:
         """(V + 1, D) of length 1; in training mode they are computed at each call."""
@@ -136,7 +129,6 @@ class HLLM(DotProductRecommender):
 
     def _encode(self, items: Tensor) -> Tensor:
         """(N, D) of items (N,) without repetition."""
-        self._refuse_unknown(items)
         return self.project(self.items(items))
 
     def _states(self, sequences: Tensor) -> Tensor:
@@ -147,14 +139,6 @@ class HLLM(DotProductRecommender):
 
         parts = sequences.split(max(1, TOKENS_AT_ONCE // sequences.shape[1]))
         return in_passes(read, parts, self.settings.gradient_checkpointing)
-
-    def _refuse_unknown(self, items: Tensor) -> None:
-        largest = int(items.max())
-        if largest > self.n_items:
-            raise UserError(
-                f"HLLM: item {largest} is asked for, and the model knows the items 1..{self.n_items}; it was built on "
-                "another catalogue"
-            )
 
 
 def nce(queries: Tensor, positives: Tensor, negatives: Tensor, scale: Tensor) -> Tensor:

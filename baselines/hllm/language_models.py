@@ -1,16 +1,15 @@
 """Language models and tokenizers by name: of the Hugging Face Hub, of a folder, or made from nothing."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from transformers import AutoConfig, AutoModel, AutoTokenizer, BertModel, LlamaConfig, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
-from baselines.hllm_settings import MINILM, SMALL, HLLMSettings
+from baselines.hllm.settings import MINILM, SMALL, HLLMSettings
 from synergen.errors import UserError
 from synergen.text import weights
 
@@ -21,32 +20,6 @@ _TINYLLAMA_SHAPE = {
 }  # fmt: skip
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Shape:
-    """The sizes of a transformer that its cost depends on."""
-
-    width: int
-    layers: int
-    kv_width: int
-    ffn_width: int
-    ffn_matrices: int  # 3 where the activation is gated
-    causal: bool
-
-    @classmethod
-    def of(cls, config: PretrainedConfig) -> Self:
-        """The shape that a configuration of `transformers` describes."""
-        kv_heads = getattr(config, "num_key_value_heads", config.num_attention_heads)
-        causal = config.model_type != "bert"
-        return cls(
-            config.hidden_size,
-            config.num_hidden_layers,
-            config.hidden_size // config.num_attention_heads * kv_heads,
-            config.intermediate_size,
-            3 if causal else 2,
-            causal,
-        )
 
 
 def is_planned() -> bool:

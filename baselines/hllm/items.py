@@ -7,14 +7,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from baselines.hllm_settings import SMALL, HLLMSettings
-from baselines.language_models import causal_model, is_planned, minilm, tokenizer
+from baselines.hllm.language_models import causal_model, is_planned, minilm, tokenizer
+from baselines.hllm.settings import SMALL, TOKENS_AT_ONCE, HLLMSettings
 from synergen.errors import UserError
 from synergen.precision import autocast_dtype
 
 PROMPT = "Compress the following sentence into embedding: "
-TOKENS_AT_ONCE = 1 << 13
-"""Most tokens of one pass, padding included."""
 
 _INITIAL_STD = 0.02
 _HIDDEN = -1e9  # added to the attention logits of padding

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from optuna.trial import FrozenTrial, TrialState
 
-from benchmarks.study import BY_HAND
+from benchmarks.tuning.study import BY_HAND
 from synergen.files import write_atomically
 
 _BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#666666"
@@ -24,7 +24,7 @@ def plot_search(
     """Left the metric of each trial with the best so far, right the importance of each place; as PNG.
 
     Args:
-        shares: see `findings.importances`.
+        shares: see `benchmarks.tuning.findings.importances`.
 
     Raises:
         UserError: the folder cannot be written.

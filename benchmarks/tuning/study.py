@@ -22,7 +22,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from benchmarks.plan import complete_values
-from benchmarks.space import Space, changed, placed
+from benchmarks.tuning.space import Space, changed, placed
 from synergen.errors import UserError
 from synergen.files import canonical_json, digest
 from synergen.runs import RunSpec

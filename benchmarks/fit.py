@@ -1,0 +1,97 @@
+"""From a specification to a model that has learnt: the same for a run of a table and for a trial of a search."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from baselines.registry import build
+from benchmarks.size import device_memory, out_of_memory
+from synergen.contract import Batch, Recommender
+from synergen.data.batches import Windows, training_batches, training_windows
+from synergen.data.dataset import Dataset
+from synergen.data.slates import slate_batches, weekly_windows
+from synergen.data.splits import TimeSplit
+from synergen.runs import RunSpec
+from synergen.settings import from_mapping
+from synergen.text import TextVectors
+from synergen.training.trainer import Progress, Summary, TrainingConfig, Validate, train
+
+_USERS_AT_ONCE = 128
+"""Whole sequences in a batch of what is observed."""
+
+
+def build_for(spec: RunSpec, dataset: Dataset, text: TextVectors | None) -> Recommender:
+    """The model of a run, new and on the CPU.
+
+    Raises:
+        UserError: settings out of range, or data that the model cannot work with.
+    """
+    return build(spec.model, dataset.view(*rows_of(text)), spec.settings)
+
+
+def rows_of(text: TextVectors | None) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Text vectors of items (V + 1, width) and queries (Q + 1, width), where there are any."""
+    return (text.items, text.queries) if text else (None, None)
+
+
+def training_of(spec: RunSpec) -> TrainingConfig:
+    """How a run is trained.
+
+    Raises:
+        UserError: an unknown key, or a value of the wrong type.
+    """
+    return from_mapping(TrainingConfig, spec.trainer, f"training of {spec.model}")
+
+
+def fit(
+    model: Recommender,
+    spec: RunSpec,
+    dataset: Dataset,
+    validate: Validate,
+    checkpoint: Path,
+    device: str,
+    report: Callable[[Progress], None] | None = None,
+) -> Summary:
+    """Train the model of a run, or go on from the checkpoint; see `synergen.training.trainer.train`.
+
+    Raises:
+        UserError: a loss or gradient that is not finite, or a GPU whose memory does not suffice.
+    """
+    config = training_of(spec)
+    batches, steps = epochs(dataset, spec, config.batch_size)
+    try:
+        return train(
+            model, config, batches, steps, validate, seed=spec.seed, checkpoint=checkpoint, device=device, report=report
+        )
+    except torch.OutOfMemoryError as error:
+        raise out_of_memory(spec, dataset.log.n_items, device_memory(device)) from error
+
+
+def observe(model: Recommender, dataset: Dataset) -> float:
+    """Show a model that learns nothing by gradient the training events, a sequence a user; returns the seconds."""
+    start = time.perf_counter()
+    begins, ends = dataset.log.offsets[:-1], dataset.split.train_ends()
+    some = ends > begins
+    users = Windows(begins[some], ends[some], begins[some])
+    model.observe(training_batches(dataset.log, users, _USERS_AT_ONCE, np.random.default_rng(0)))
+    return time.perf_counter() - start
+
+
+def epochs(dataset: Dataset, spec: RunSpec, batch_size: int) -> tuple[Callable[[int], Iterator[Batch]], int]:
+    """The batches of each epoch, which depend on the run's seed and the epoch alone, and about how many these are."""
+    log, split, max_history = dataset.log, dataset.split, spec.protocol["max_history"]
+
+    def rng(epoch: int) -> np.random.Generator:
+        return np.random.default_rng([spec.seed, epoch])
+
+    if isinstance(split, TimeSplit):
+        weeks = weekly_windows(split, max_history)
+        steps = math.ceil(len(weeks.starts) / batch_size)
+        return lambda epoch: slate_batches(log, weeks, batch_size, rng(epoch)), steps
+    windows = training_windows(split, max_history)
+    steps = math.ceil(len(windows.starts) / batch_size)
+    return lambda epoch: training_batches(log, windows, batch_size, rng(epoch)), steps

@@ -1,0 +1,79 @@
+"""What a run reads, by its specification: the prepared data set, and text vectors where its model asks for them."""
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from baselines.registry import model_class
+from benchmarks.references import REFERENCES
+from synergen.contract import Task
+from synergen.data.dataset import Dataset, load_dataset
+from synergen.data.filters import Filter
+from synergen.data.preparation import Rules, prepare_source
+from synergen.data.sources import find_source
+from synergen.runs import RunSpec
+from synergen.text import TextVectors, encode_catalogue
+
+
+def tasks_of_run(spec: RunSpec) -> list[Task]:
+    """The tasks that a run is trained and tested on."""
+    return list(Task) if spec.task == "joint" else [Task(spec.task)]
+
+
+def prepare_for(source: str, protocol: Mapping[str, Any], report: Callable[[str, int, int], None]) -> None:
+    """Make the data set of a protocol, if it is not there.
+
+    Raises:
+        UserError: there is no such data set, or its data are bad.
+    """
+    rules = Rules(
+        protocol["search_share"],
+        Filter(protocol["filter"]),
+        protocol["min_count"],
+        protocol.get("max_users"),
+        protocol["split"] == "time",
+    )
+    prepare_source(find_source(source), rules, report)
+
+
+def load_for(source: str, protocol: Mapping[str, Any]) -> Dataset:
+    """The data set as `protocol` wants it, kept for the next run of this process.
+
+    Raises:
+        UserError: there is no such data set, or its data are bad.
+    """
+    keys = ("search_share", "filter", "min_count", "split")
+    return _load(source, *(protocol[key] for key in keys), protocol.get("max_users"))
+
+
+@lru_cache(maxsize=2)
+def _load(source: str, search_share: float, rule: str, min_count: int, split: str, max_users: int | None) -> Dataset:
+    return load_dataset(
+        source,
+        search_share=search_share,
+        rule=Filter(rule),
+        min_count=min_count,
+        split=split,
+        max_users=max_users,
+    )
+
+
+def reads_text(spec: RunSpec) -> bool:
+    """Whether the model of a run, of these settings and for these tasks, asks for text vectors."""
+    if spec.model in REFERENCES:
+        return False
+    return model_class(spec.model).reads_text(spec.settings, frozenset(tasks_of_run(spec)))
+
+
+def vectors_for(
+    spec: RunSpec, dataset: Dataset, progress: Callable[[int, int], None] | None = None
+) -> TextVectors | None:
+    """(V + 1, width) of items and (Q + 1, width) of queries by the protocol's frozen encoder, from its cache where it
+    has them; None where the run's model reads no text.
+
+    Raises:
+        UserError: the encoder cannot be loaded, or gives vectors that are not finite.
+    """
+    if not reads_text(spec):
+        return None
+    return encode_catalogue(dataset.item_texts(), dataset.log.query_texts, spec.protocol["encoder"], progress=progress)
