@@ -62,7 +62,7 @@ def fit(
         UserError: a loss or gradient that is not finite, or a GPU whose memory does not suffice.
     """
     config = training_of(spec)
-    batches, steps = epochs(dataset, spec, config.batch_size)
+    batches, steps = epochs(dataset, spec, config)
     try:
         return train(
             model, config, batches, steps, validate, seed=spec.seed, checkpoint=checkpoint, device=device, report=report
@@ -81,9 +81,10 @@ def observe(model: Recommender, dataset: Dataset) -> float:
     return time.perf_counter() - start
 
 
-def epochs(dataset: Dataset, spec: RunSpec, batch_size: int) -> tuple[Callable[[int], Iterator[Batch]], int]:
+def epochs(dataset: Dataset, spec: RunSpec, config: TrainingConfig) -> tuple[Callable[[int], Iterator[Batch]], int]:
     """The batches of each epoch, which depend on the run's seed and the epoch alone, and about how many these are."""
     log, split, max_history = dataset.log, dataset.split, spec.protocol["max_history"]
+    batch_size = config.batch_size
 
     def rng(epoch: int) -> np.random.Generator:
         return np.random.default_rng([spec.seed, epoch])
@@ -92,6 +93,6 @@ def epochs(dataset: Dataset, spec: RunSpec, batch_size: int) -> tuple[Callable[[
         weeks = weekly_windows(split, max_history)
         steps = math.ceil(len(weeks.starts) / batch_size)
         return lambda epoch: slate_batches(log, weeks, batch_size, rng(epoch)), steps
-    windows = training_windows(split, max_history)
+    windows = training_windows(split, max_history, config.window_stride)
     steps = math.ceil(len(windows.starts) / batch_size)
     return lambda epoch: training_batches(log, windows, batch_size, rng(epoch)), steps

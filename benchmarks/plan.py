@@ -175,7 +175,8 @@ def plan(spec: Spec, dataset: str, scale: str, seeds: int, only: list[str] | Non
             continue
         assert row.model is not None  # it is in the registry
         runs[row.method] = [
-            make_run(row.model, row.task, row.settings, spec.protocol, dataset, scale, seed) for seed in range(seeds)
+            make_run(row.model, row.task, row.settings, spec.protocol, dataset, scale, seed, row.training)
+            for seed in range(seeds)
         ]
     return runs
 

@@ -71,6 +71,8 @@ class RowSpec:
     """What it is trained and tested on: recommendation, search or joint."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """What this row sets otherwise than the model's configuration."""
+    training: Mapping[str, Any] = field(default_factory=dict)
+    """The same for how it is trained."""
     group: str | None = None
     """collaborative or semantic, as the paper groups its rows; ours for a model and reference for a
     bound that the paper does not have."""

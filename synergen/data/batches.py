@@ -8,6 +8,7 @@ import torch
 
 from synergen.contract import Batch, Histories, Requests, Task
 from synergen.data.splits import EventSplit, Part
+from synergen.errors import UserError
 from synergen.events import EventLog
 
 _SORT_SPAN = 32
@@ -54,12 +55,24 @@ class Windows:
         return self.stops - self.first_targets
 
 
-def training_windows(split: EventSplit, max_history: int) -> Windows:
+def training_windows(split: EventSplit, max_history: int, stride: int = 0) -> Windows:
     """Cut each user's training events into windows of max_history + 1, so that the last target of a full window has a
-    full history. Windows of one user overlap by half: every event is a target once, and in all but a user's first
-    window it has at least half of max_history before it."""
+    full history. Every event is a target once, and in all but a user's first window it has at least
+    max_history + 1 - stride events before it.
+
+    Args:
+        stride: events between the ends of a user's windows, up to max_history; 0 stands for half of max_history.
+
+    Raises:
+        UserError: windows so far apart that events between them would be left out.
+    """
+    if not 0 <= stride <= max_history:
+        raise UserError(
+            f"training.window_stride is {stride}, and windows read {max_history} events: set it from 1 to "
+            f"{max_history}, or to 0 for half of that"
+        )
     begin, end = split.log.offsets[:-1], split.train_ends()
-    size, stride = max_history + 1, max(1, max_history // 2)
+    size, stride = max_history + 1, stride or max(1, max_history // 2)
     beyond = np.maximum(0, end - begin - size)
     counts = np.where(end > begin, 1 + -(-beyond // stride), 0)  # windows of each user
     user = np.repeat(np.arange(len(begin)), counts)

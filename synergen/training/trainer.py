@@ -31,6 +31,9 @@ class TrainingConfig:
     """AdamW: how much of the mean square gradient a step keeps."""
     batch_size: int = 128
     """Average training windows a step; see data.batches."""
+    window_stride: int = field(default=0, metadata=LATER)
+    """Events between a user's training windows; 0 is half of max_history. With fewer, more of the targets have as many
+    events before them as the test events have, and an epoch costs more."""
     max_epochs: int = 200
     patience: int = 10
     """Validations without a new best before stopping."""

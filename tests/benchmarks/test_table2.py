@@ -117,21 +117,23 @@ def test_costs_by_hand() -> None:
     one 18, in 160 s and so 8 an epoch, 40,000 events in 100 s without validation. Printed are the means."""
     timed = trained(20, 18, processor_seconds=160.0, training_processor_seconds=100.0)
     runs = {
-        "SASRec: softmax": [make_run(5, "SASRec", 0), make_run(5, "SASRec", 1, training=timed)],
+        "SASRec: softmax of dot products": [make_run(5, "SASRec", 0), make_run(5, "SASRec", 1, training=timed)],
         "BERT4Rec: softmax": [make_run(5, "BERT4Rec", 2, training=timed)],
     }
     table = build(load_spec(5), runs, REGISTRY)
-    assert lines(table, "SASRec: softmax")[0][-4:] == ["13.0", "180", "14.0", "250"]
+    assert lines(table, "SASRec: softmax of dot products")[0][-4:] == ["13.0", "180", "14.0", "250"]
     assert lines(table, "BERT4Rec: softmax")[0][-4:] == ["18.0", "160", "8.0", "400"]
     assert lines(table, "HSTU: no bias")[0][1:] == ["", "pending", "pending", "", "", "", ""]
     by_column = {
-        row["metric"]: row for row in csv.DictReader(io.StringIO(to_csv(table))) if row["method"] == "SASRec: softmax"
+        row["metric"]: row
+        for row in csv.DictReader(io.StringIO(to_csv(table)))
+        if row["method"] == "SASRec: softmax of dot products"
     }
     assert list(by_column) == ["R@10", "N@10", "Best epoch", "Seconds", "Seconds/epoch", "Positions/s"]
     assert (float(by_column["Positions/s"]["mean"]), by_column["Positions/s"]["low"]) == (250.0, "")
     clock = [note for note in table.notes if "the clock's" in note]
     assert len(clock) == 1
-    assert clock[0].startswith("Seconds are the processor's, except of SASRec: softmax: ")
+    assert clock[0].startswith("Seconds are the processor's, except of SASRec: softmax of dot products: ")
     assert "\\cmidrule" not in latex(grid(table), "x")
     assert "paper" not in grid(table).legend
     assert not any("not the paper's" in note for note in table.notes)
@@ -146,10 +148,15 @@ def test_an_accelerator_is_timed_by_the_clock() -> None:
 
 
 def test_recipes_share_the_runs_of_table_2() -> None:
-    """A model as it comes is one run for both tables: the same id. Every other recipe is a run of its own."""
+    """A recipe that a model of Table 2 follows is one run for both tables: the same id. Every other one is a run of its
+    own."""
     rows, recipes = (plan(load_spec(number), "beauty", "cpu", 1, None) for number in (2, 5))
     assert len({runs[0].id for runs in recipes.values()}) == len(recipes) == len(load_spec(5).rows)
-    shared = {"SASRec": "SASRec: softmax", "BERT4Rec": "BERT4Rec: softmax", "HSTU": "HSTU: as published"}
+    shared = {
+        "SASRec": "SASRec: softmax of dot products",
+        "BERT4Rec": "BERT4Rec: softmax",
+        "HSTU": "HSTU: softmax of cosines",
+    }
     for method, recipe in shared.items():
         assert rows[method][0].id == recipes[recipe][0].id
     others = {recipe: runs[0].id for recipe, runs in recipes.items() if recipe not in shared.values()}
@@ -157,8 +164,8 @@ def test_recipes_share_the_runs_of_table_2() -> None:
 
 
 def test_a_name_of_a_method_is_not_that_of_its_model() -> None:
-    """SASRec is a row of Table 2, beside its variant with text; in Table 5 it is the model of five rows."""
+    """SASRec is a row of Table 2, beside its variant with text; in Table 5 it is the model of seven rows."""
     assert list(plan(load_spec(2), "beauty", "cpu", 1, ["SASRec"])) == ["SASRec"]
-    assert len(plan(load_spec(5), "beauty", "cpu", 1, ["SASRec"])) == 5
+    assert len(plan(load_spec(5), "beauty", "cpu", 1, ["SASRec"])) == 7
     (text,) = plan(load_spec(2), "beauty", "cpu", 1, ["SASRec (text)"])["SASRec (text)"]
     assert (text.model, text.settings["inputs"]) == ("SASRec", "text")

@@ -255,22 +255,29 @@ def test_a_pool_larger_than_the_catalogue_is_refused():
         pools(dataset.log, dataset.split, Part.TEST, Task.SEARCH, 0)
 
 
-@given(st.integers(1, 12))
-def test_every_training_event_is_a_target_once_with_as_much_history_as_fits(max_history):
+@given(st.integers(1, 12), st.data())
+def test_every_training_event_is_a_target_once_with_as_much_history_as_fits(max_history, data):
+    stride = data.draw(st.integers(0, max_history))
     dataset = prepare(validate(*toy_tables(), "toy", "toy"), search_share=0.0)
     log, split = dataset.log, dataset.split
-    windows = training_windows(split, max_history)
+    windows = training_windows(split, max_history, stride)
     seen = np.zeros(log.n_events, dtype=int)
     for start, stop, first in zip(windows.starts, windows.stops, windows.first_targets, strict=True):
         user = log.users[start]
         assert log.offsets[user] <= start <= first < stop <= split.train_ends()[user]
         assert stop - start <= max_history + 1
         seen[first:stop] += 1
-        if start > log.offsets[user]:  # a later window: each target has at least half of max_history before it
-            assert first - start >= max_history // 2
+        if start > log.offsets[user]:  # a later window
+            assert first - start >= max_history + 1 - (stride or max(1, max_history // 2))
     train = np.concatenate([np.arange(a, b) for a, b in zip(log.offsets[:-1], split.train_ends(), strict=True)])
     assert (seen[train] == 1).all()
     assert seen.sum() == len(train)
+
+
+@pytest.mark.parametrize("stride", [-1, 5])
+def test_windows_that_would_leave_events_out_are_refused(toy, stride):
+    with pytest.raises(UserError, match="set it from 1 to 4"):
+        training_windows(toy.split, 4, stride)
 
 
 def test_users_without_training_events_have_no_window(toy):
