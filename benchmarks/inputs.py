@@ -9,8 +9,10 @@ from benchmarks.references import REFERENCES
 from synergen.contract import Task
 from synergen.data.dataset import Dataset, load_dataset
 from synergen.data.filters import Filter
-from synergen.data.preparation import Rules, prepare_source
+from synergen.data.preparation import Rules, prepare_source, prepared_folder
+from synergen.data.prepared import read_manifest
 from synergen.data.sources import find_source
+from synergen.errors import UserError
 from synergen.runs import RunSpec
 from synergen.text import TextVectors, encode_catalogue
 
@@ -26,14 +28,29 @@ def prepare_for(source: str, protocol: Mapping[str, Any], report: Callable[[str,
     Raises:
         UserError: there is no such data set, or its data are bad.
     """
-    rules = Rules(
+    prepare_source(find_source(source), _rules(protocol), report)
+
+
+def items_known(source: str, protocol: Mapping[str, Any]) -> int | None:
+    """V of a data set without reading it: as its recipe states it, or as it was prepared for this protocol."""
+    try:
+        found = find_source(source)
+    except UserError:
+        return None
+    if found.recipe and found.recipe.published:
+        return found.recipe.published.items
+    manifest = read_manifest(prepared_folder(found, _rules(protocol)))
+    return manifest["counts"]["items"] if manifest else None
+
+
+def _rules(protocol: Mapping[str, Any]) -> Rules:
+    return Rules(
         protocol["search_share"],
         Filter(protocol["filter"]),
         protocol["min_count"],
         protocol.get("max_users"),
         protocol["split"] == "time",
     )
-    prepare_source(find_source(source), rules, report)
 
 
 def load_for(source: str, protocol: Mapping[str, Any]) -> Dataset:

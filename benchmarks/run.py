@@ -26,10 +26,10 @@ from benchmarks.calibrate import plot_calibration
 from benchmarks.display import console_table
 from benchmarks.execute import Job, run_all
 from benchmarks.exports import to_json, write
-from benchmarks.inputs import prepare_for
+from benchmarks.inputs import items_known, prepare_for
 from benchmarks.plan import plan, registry_tasks, scales
 from benchmarks.progress import Display, duration, label
-from benchmarks.size import planned_size, published_items
+from benchmarks.size import planned_size
 from benchmarks.tables import Spec, Table, build, load_spec
 from benchmarks.views import RANKING, has_slates
 from synergen.console import bars, exit_status
@@ -134,8 +134,8 @@ def _table(options: argparse.Namespace, screen: Console) -> None:
             store.discard(run_id)
     finished = {run.id: store.load(run.id) for runs in shown.values() for run in runs}
     todo = {run.id: (method, run) for method, runs in wanted.items() for run in runs if finished[run.id] is None}
-    if not (options.plan and published_items(options.dataset)):  # what is published can be planned without its files
-        _refuse_other_data(options.dataset, name, finished)
+    planned = options.plan and items_known(options.dataset, spec.protocol) is not None
+    _refuse_other_data(options.dataset, name, finished, needed=not planned)
     forecast = _forecast(todo, options.scale, store)
     _announce(screen, spec, name, options, todo, forecast, store)
     if options.plan:
@@ -206,15 +206,16 @@ def has_impressions(dataset: str, name: str, store: RunStore) -> bool:
     return source.has_impressions
 
 
-def _refuse_other_data(dataset: str, name: str, finished: dict[str, Run | None]) -> None:
-    """Records speak of the files they were made from; where those are at hand, they must be the same."""
+def _refuse_other_data(dataset: str, name: str, finished: dict[str, Run | None], needed: bool) -> None:
+    """Records speak of the files they were made from; where those are at hand, they must be the same. Where there are no
+    records and the data are `needed`, they must be at hand."""
     records = [run.record for run in finished.values() if run is not None]
     try:
         found = source_hash(find_source(dataset))
     except UserError:
-        if records:
-            return  # a table from records alone
-        raise
+        if needed and not records:
+            raise
+        return  # a plan, or a table from records alone
     for record in records:
         refuse_other_data(record, found, name)
 

@@ -11,8 +11,8 @@ import torch
 from baselines.hllm.cost import StepCost, step_cost
 from baselines.hllm.settings import HLLMSettings
 from baselines.registry import build, settings_type
+from benchmarks.inputs import items_known
 from synergen.contract import DataView
-from synergen.data.sources import find_source
 from synergen.errors import UserError
 from synergen.files import canonical_json
 from synergen.runs import RunSpec
@@ -54,22 +54,13 @@ def planned_size(spec: RunSpec, source: str) -> str:
     """One line for the plan."""
     if not spec.trainer:
         return "nothing to train"
-    n_items = published_items(source)
+    n_items = items_known(source, spec.protocol)
     if n_items is None:
-        return "size not known: no recipe states how many items the data set has"
+        return "size not known before the data set is prepared"
     try:
         return str(size_of(spec, n_items))
     except UserError as error:
         return f"size not known: {error}"
-
-
-def published_items(source: str) -> int | None:
-    """V of a data set, as its recipe states it."""
-    try:
-        recipe = find_source(source).recipe
-    except UserError:
-        return None
-    return recipe.published.items if recipe and recipe.published else None
 
 
 def size_of(spec: RunSpec, n_items: int) -> Size:

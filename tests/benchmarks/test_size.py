@@ -10,8 +10,9 @@ import benchmarks.fit as fit
 import benchmarks.size as size
 from baselines.registry import MODELS, build, model_class
 from benchmarks import run
+from benchmarks.inputs import items_known
 from benchmarks.plan import make_run
-from benchmarks.size import out_of_memory, planned_size, published_items, size_of
+from benchmarks.size import out_of_memory, planned_size, size_of
 from benchmarks.spec import load_spec
 from synergen.errors import UserError
 from synergen.runs import RunSpec
@@ -50,9 +51,10 @@ def test_a_plan_of_published_data_needs_no_files(tmp_path, capsys) -> None:
 
 
 def test_unknown_sizes_are_said_to_be_unknown(tmp_path) -> None:
-    assert published_items("book-review") == 686_624  # as the recipe prints
-    assert published_items(str(tmp_path)) is published_items("no such data") is None
-    assert "no recipe states how many items" in planned_size(planned("SASRec"), str(tmp_path))
+    protocol = planned("SASRec").protocol
+    assert items_known("book-review", protocol) == 686_624  # as the recipe prints
+    assert items_known(str(tmp_path), protocol) is items_known("no such data", protocol) is None
+    assert planned_size(planned("SASRec"), str(tmp_path)) == "size not known before the data set is prepared"
     spec = planned("HLLM")
     elsewhere = replace(spec, settings=spec.settings | {"item_model": str(tmp_path / "nothing")})
     assert "size not known: HLLM: cannot load the configuration" in planned_size(elsewhere, "book-review")
