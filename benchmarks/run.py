@@ -207,8 +207,8 @@ def has_impressions(dataset: str, name: str, store: RunStore) -> bool:
 
 
 def _refuse_other_data(dataset: str, name: str, finished: dict[str, Run | None], needed: bool) -> None:
-    """Records speak of the files they were made from; where those are at hand, they must be the same. Where there are no
-    records and the data are `needed`, they must be at hand."""
+    """Records speak of the files they were made from; where those are at hand, they must be the same. Data that are
+    `needed` must be at hand where there are no records."""
     records = [run.record for run in finished.values() if run is not None]
     try:
         found = source_hash(find_source(dataset))
