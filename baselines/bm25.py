@@ -21,6 +21,7 @@ from torch import Tensor
 
 from synergen.contract import DataView, Recommender, Requests, Task
 from synergen.errors import UserError
+from synergen.settings import refuse_below, refuse_no_share
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,8 @@ class BM25Settings:
     cached_queries: int = 256
 
     def __post_init__(self) -> None:
-        if self.k1 < 0 or not 0 <= self.b <= 1 or self.cached_queries < 0:
-            raise UserError(f"impossible settings {self}: k1 and cached_queries are 0 or more, b is in [0, 1]")
+        refuse_below(self, 0, "k1", "cached_queries")
+        refuse_no_share(self, "b", whole=True)
 
 
 class BM25(Recommender):

@@ -34,7 +34,8 @@ from baselines.hstu_layers import BIASES, HSTULayer, Pairs
 from baselines.objectives import ObjectiveSettings
 from baselines.sequences import last_states, refuse_unknown, refuse_unreadable
 from synergen.contract import Batch, DataView, DotProductRecommender, Requests, Task
-from synergen.errors import UserError, unknown_name
+from synergen.errors import unknown_name
+from synergen.settings import refuse_below, refuse_no_share
 
 _SPARE_POSITIONS = 11
 """The repository's room for the events to be predicted (10) and one more."""
@@ -57,10 +58,8 @@ class NextItemSettings(ObjectiveSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if min(self.width, self.layers, self.heads, self.max_history) < 1:
-            raise UserError(f"impossible settings {self}: every size is 1 or more")
-        if not 0 <= self.dropout < 1:
-            raise UserError(f"impossible settings {self}: dropout is 0 or more and less than 1")
+        refuse_below(self, 1, "width", "layers", "heads", "max_history")
+        refuse_no_share(self, "dropout")
 
 
 @dataclass(frozen=True)
@@ -73,8 +72,7 @@ class HSTUSettings(NextItemSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if min(self.qk_width, self.v_width) < 1:
-            raise UserError(f"impossible settings {self}: every size is 1 or more")
+        refuse_below(self, 1, "qk_width", "v_width")
         if self.bias not in BIASES:
             raise unknown_name("bias", self.bias, BIASES)
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from baselines.item_to_item import ItemToItem
 from synergen.contract import DataView
-from synergen.errors import UserError
+from synergen.settings import refuse_below
 
 _PAIRS_AT_ONCE = 1 << 24
 """Similarities held at a time (64 MiB), of which the nearest neighbours are kept."""
@@ -34,8 +34,8 @@ class ItemKNNSettings:
     shrinkage: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.neighbours < 1 or self.shrinkage < 0:
-            raise UserError(f"impossible settings {self}: neighbours is 1 or more, shrinkage 0 or more")
+        refuse_below(self, 1, "neighbours")
+        refuse_below(self, 0, "shrinkage")
 
 
 class ItemKNN(ItemToItem):

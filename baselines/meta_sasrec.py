@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from baselines.hstu import NextItemModel, NextItemSettings, truncated_normal_
 from synergen.contract import DataView
-from synergen.errors import UserError
+from synergen.settings import refuse_below, refuse_no_multiple
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,8 @@ class MetaSASRecSettings(NextItemSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.ffn_width < 1:
-            raise UserError(f"impossible settings {self}: every size is 1 or more")
-        if self.width % self.heads:
-            raise UserError(f"width {self.width} does not divide into heads {self.heads}: use a multiple")
+        refuse_below(self, 1, "ffn_width")
+        refuse_no_multiple(self, "width", "heads")
 
 
 class MetaSASRec(NextItemModel):

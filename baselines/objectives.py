@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from synergen.errors import UserError, unknown_name
 from synergen.model.losses import full_softmax, infonce
-from synergen.settings import LATER
+from synergen.settings import LATER, refuse_below, refuse_no_share
 
 Items = Callable[[Tensor | None], Tensor]
 """Item vectors (..., D) of ids (...), or those of the whole catalogue (V + 1, D) where none are given."""
@@ -59,10 +59,10 @@ class ObjectiveSettings:
             raise unknown_name("loss", self.loss, LOSSES)
         if self.similarity not in SIMILARITIES:
             raise unknown_name("similarity", self.similarity, SIMILARITIES)
-        if self.negatives < 1 or self.temperature <= 0 or not 0 <= self.calibration <= 1:
-            raise UserError(
-                f"impossible settings {self}: negatives is 1 or more, temperature more than 0, calibration in [0, 1]"
-            )
+        refuse_below(self, 1, "negatives")
+        refuse_no_share(self, "calibration", whole=True)
+        if not self.temperature > 0:
+            raise UserError(f"{type(self).__name__}: temperature is {self.temperature!r}; it must be more than 0")
 
 
 def trained_against(settings: Mapping[str, Any]) -> str:

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from baselines.objectives import ObjectiveSettings
-from synergen.errors import UserError, unknown_name
-from synergen.settings import LATER
+from synergen.errors import unknown_name
+from synergen.settings import LATER, refuse_below, refuse_no_multiple, refuse_no_share
 
 Inputs = Literal["id", "text", "both"]
 Augmentation = Literal["none", "prefix"]
@@ -27,8 +27,7 @@ class RecBoleSettings(ObjectiveSettings):
         super().__post_init__()
         if self.inputs not in get_args(Inputs):
             raise unknown_name("inputs", self.inputs, get_args(Inputs))
-        if self.max_history < 1:
-            raise UserError(f"impossible settings {self}: every size is 1 or more")
+        refuse_below(self, 1, "max_history")
 
 
 @dataclass(frozen=True)
@@ -44,14 +43,9 @@ class TransformerSettings(RecBoleSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if min(self.hidden_size, self.n_layers, self.n_heads, self.inner_size) < 1:
-            raise UserError(f"impossible settings {self}: every size is 1 or more")
-        if self.hidden_size % self.n_heads:
-            raise UserError(
-                f"hidden_size {self.hidden_size} does not divide into n_heads {self.n_heads}: use a multiple"
-            )
-        if not (0 <= self.hidden_dropout < 1 and 0 <= self.attention_dropout < 1):
-            raise UserError(f"impossible settings {self}: a dropout is 0 or more and less than 1")
+        refuse_below(self, 1, "hidden_size", "n_layers", "n_heads", "inner_size")
+        refuse_no_multiple(self, "hidden_size", "n_heads")
+        refuse_no_share(self, "hidden_dropout", "attention_dropout")
 
 
 @dataclass(frozen=True)
@@ -79,8 +73,7 @@ class BERT4RecSettings(TransformerSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not (0 <= self.mask_ratio <= 1 and 0 <= self.last_only_share <= 1):
-            raise UserError(f"impossible settings {self}: mask_ratio and last_only_share lie between 0 and 1")
+        refuse_no_share(self, "mask_ratio", "last_only_share", whole=True)
 
 
 @dataclass(frozen=True)
@@ -95,7 +88,5 @@ class GRU4RecSettings(RecBoleSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if min(self.embedding_size, self.hidden_size, self.n_layers) < 1:
-            raise UserError(f"impossible settings {self}: every size is 1 or more")
-        if not 0 <= self.dropout < 1:
-            raise UserError(f"impossible settings {self}: a dropout is 0 or more and less than 1")
+        refuse_below(self, 1, "embedding_size", "hidden_size", "n_layers")
+        refuse_no_share(self, "dropout")

@@ -21,6 +21,43 @@ def written_out(settings: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name not in defaults or value != defaults[name]}
 
 
+def refuse_below(settings: Any, least: float, *names: str) -> None:
+    """Refuse settings whose fields `names` are less than `least`.
+
+    Raises:
+        UserError: one of them is.
+    """
+    for name in names:
+        if not getattr(settings, name) >= least:
+            raise _impossible(settings, name, f"{least:g} or more")
+
+
+def refuse_no_share(settings: Any, *names: str, whole: bool = False) -> None:
+    """Refuse settings whose fields `names` are no share: from 0 to less than 1, or to 1 where the `whole` is allowed.
+
+    Raises:
+        UserError: one of them is none.
+    """
+    for name in names:
+        value = getattr(settings, name)
+        if not (0 <= value < 1 or (whole and value == 1)):
+            raise _impossible(settings, name, f"0 or more, and {'1 at most' if whole else 'less than 1'}")
+
+
+def refuse_no_multiple(settings: Any, name: str, of: str) -> None:
+    """Refuse settings whose field `name` is no multiple of the field `of`.
+
+    Raises:
+        UserError: it is none.
+    """
+    if getattr(settings, name) % getattr(settings, of):
+        raise _impossible(settings, name, f"a multiple of {of}, which is {getattr(settings, of)}")
+
+
+def _impossible(settings: Any, name: str, wanted: str) -> UserError:
+    return UserError(f"{type(settings).__name__}: {name} is {getattr(settings, name)!r}; it must be {wanted}")
+
+
 def from_mapping(kind: type[T], values: Mapping[str, Any], where: str) -> T:
     """An instance of the dataclass `kind`.
 

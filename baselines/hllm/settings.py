@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from synergen.errors import UserError
+from synergen.settings import refuse_below, refuse_no_multiple
 
 SMALL, MINILM = "small", "minilm"
 
@@ -42,12 +43,14 @@ class HLLMSettings:
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
-        sizes = (self.width, self.layers, self.heads, self.kv_heads, self.ffn_width, self.max_tokens, self.max_history)
-        if min(*sizes, self.trained_layers) < 1 or self.negatives < 0:
-            raise UserError(f"impossible settings {self}: every size is 1 or more, and negatives 0 or more")
-        if self.width % (2 * self.heads) or self.heads % self.kv_heads:
+        refuse_below(self, 1, "width", "layers", "heads", "kv_heads", "ffn_width", "trained_layers", "max_tokens")
+        refuse_below(self, 1, "max_history")
+        refuse_below(self, 0, "negatives")
+        refuse_no_multiple(self, "width", "heads")
+        refuse_no_multiple(self, "heads", "kv_heads")
+        if self.width // self.heads % 2:
             raise UserError(
-                f"impossible settings {self}: width has to be a multiple of 2 heads, and heads one of kv_heads"
+                f"HLLM: a head is {self.width // self.heads} wide, and its numbers rotate in pairs: make it even"
             )
         if self.user_model == MINILM:
             raise UserError(

@@ -220,8 +220,9 @@ def test_a_model_that_is_not_causal_is_refused(data: DataView) -> None:
 def test_impossible_settings_are_refused() -> None:
     for wrong, message in (
         ({"user_model": "minilm"}, "reads both ways"),
-        ({"width": 30, "heads": 4}, "multiple of 2 heads"),
-        ({"heads": 4, "kv_heads": 3}, "one of kv_heads"),
+        ({"width": 30, "heads": 4}, "width is 30; it must be a multiple of heads, which is 4"),
+        ({"width": 12, "heads": 4}, "a head is 3 wide"),
+        ({"heads": 4, "kv_heads": 3}, "heads is 4; it must be a multiple of kv_heads"),
         ({"max_tokens": 0}, "1 or more"),
         ({"negatives": -1}, "0 or more"),
     ):

@@ -173,11 +173,11 @@ def test_items_beyond_the_table_are_refused(
     ("name", "settings", "said"),
     [
         ("HSTU", {"bias": "tme"}, "unknown bias 'tme': did you mean 'time'"),
-        ("HSTU", {"qk_width": 0}, "every size is 1 or more"),
+        ("HSTU", {"qk_width": 0}, "qk_width is 0; it must be 1 or more"),
         ("HSTU", {"dropout": 1.0}, "less than 1"),
         ("HSTU", {"loss": "softmx"}, "unknown loss 'softmx': did you mean 'softmax'"),
-        ("SASRec-HSTU", {"ffn_width": 0}, "every size is 1 or more"),
-        ("SASRec-HSTU", {"heads": 3}, "width 50 does not divide into heads 3"),
+        ("SASRec-HSTU", {"ffn_width": 0}, "ffn_width is 0; it must be 1 or more"),
+        ("SASRec-HSTU", {"heads": 3}, "width is 50; it must be a multiple of heads, which is 3"),
     ],
 )
 def test_impossible_settings_of_the_family_are_refused(

@@ -77,6 +77,6 @@ def test_the_matrix_is_recboles(
 
 
 def test_impossible_settings_are_refused(make_view: Callable[..., DataView]) -> None:
-    for settings in ({"neighbours": 0}, {"shrinkage": -1.0}):
-        with pytest.raises(UserError, match="neighbours is 1 or more, shrinkage 0 or more"):
+    for settings, said in (({"neighbours": 0}, "it must be 1 or more"), ({"shrinkage": -1.0}, "it must be 0 or more")):
+        with pytest.raises(UserError, match=said):
             ItemKNN(make_view(), **settings)

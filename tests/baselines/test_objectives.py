@@ -140,9 +140,9 @@ def test_a_reader_is_told_what_a_positive_stands_against(settings: dict[str, Any
     [
         ({"loss": "softmaxx"}, "did you mean 'softmax'"),
         ({"similarity": "cos"}, "unknown similarity 'cos'"),
-        ({"negatives": 0}, "negatives is 1 or more"),
-        ({"temperature": 0.0}, "temperature more than 0"),
-        ({"calibration": 1.5}, r"calibration in \[0, 1\]"),
+        ({"negatives": 0}, "negatives is 0; it must be 1 or more"),
+        ({"temperature": 0.0}, "temperature is 0.0; it must be more than 0"),
+        ({"calibration": 1.5}, "calibration is 1.5; it must be 0 or more, and 1 at most"),
     ],
 )
 def test_impossible_objectives_are_refused(settings: dict[str, Any], said: str) -> None:

@@ -102,7 +102,7 @@ def test_nothing_to_predict_is_no_loss(make_view: Callable[..., DataView], make_
         (SASRec, {"inputs": "ids"}, "unknown inputs 'ids': did you mean 'id'"),
         (SASRec, {"augmentation": "prefixes"}, "unknown augmentation 'prefixes': did you mean 'prefix'"),
         (GRU4Rec, {"dropout": 1.0}, "less than 1"),
-        (GRU4Rec, {"hidden_size": 0}, "every size is 1 or more"),
+        (GRU4Rec, {"hidden_size": 0}, "hidden_size is 0; it must be 1 or more"),
     ],
 )
 def test_impossible_settings_are_refused(

@@ -43,11 +43,11 @@ def test_settings_are_a_frozen_dataclass_with_defaults(name: str, make_view: Cal
 @pytest.mark.parametrize(
     ("name", "settings", "said"),
     [
-        ("SASRec", {"hidden_size": 9}, "hidden_size 9 does not divide into n_heads 2"),
-        ("SASRec", {"max_history": 0}, "every size is 1 or more"),
-        ("SASRec", {"hidden_dropout": 1.0}, "less than 1"),
+        ("SASRec", {"hidden_size": 9}, "hidden_size is 9; it must be a multiple of n_heads, which is 2"),
+        ("SASRec", {"max_history": 0}, "max_history is 0; it must be 1 or more"),
+        ("SASRec", {"hidden_dropout": 1.0}, "hidden_dropout is 1.0; it must be 0 or more, and less than 1"),
         ("BERT4Rec", {"mask_ratio": 1.5}, "mask_ratio"),
-        ("BM25", {"b": 2.0}, r"b is in \[0, 1\]"),
+        ("BM25", {"b": 2.0}, "b is 2.0; it must be 0 or more, and 1 at most"),
     ],
 )
 def test_impossible_settings_are_refused(
