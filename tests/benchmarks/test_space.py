@@ -76,7 +76,7 @@ def test_fixed_places_are_not_searched():
         ({"settings.hidden_dropout": [0.6, 0.1]}, None, "low must be less than high"),
         ({"settings.hidden_dropout": {"low": 0.0, "high": 0.5, "log": True}}, None, "above 0"),
         ({"settings.hidden_dropout": [0.1, 1.5]}, None, "must be 0 or more, and less than 1"),
-        ({"settings.hidden_size": {"choices": [64, 65]}}, None, "hidden_size 65 does not divide"),
+        ({"settings.hidden_size": {"choices": [64, 65]}}, None, "hidden_size is 65; it must be a multiple"),
         ({"settings.hidden_dropout": 0.3}, None, "is no range"),
         ({"settings.hidden_dropout": {"low": 0.1, "hihg": 0.3}}, None, "is no range"),
         ({"training.precision": ["a", "b"]}, None, "must be numbers"),
