@@ -21,6 +21,7 @@ Deviations:
 """
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -95,6 +96,7 @@ class NextItemModel(DotProductRecommender):
     def trained_against(cls, settings: Mapping[str, Any]) -> str:
         return objectives.trained_against(settings)
 
+    @abstractmethod
     def states(self, x: Tensor, times: Tensor, next_times: Tensor) -> Tensor:
         """(B, T, D): what each of the events x (B, T, D) predicts.
 
@@ -103,7 +105,6 @@ class NextItemModel(DotProductRecommender):
             times: (B, T) of the events.
             next_times: (B, T) of the events that are predicted.
         """
-        raise NotImplementedError
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """The objective's mean over the targets that have an event before them, under its name.

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import torch
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 if __package__ in (None, ""):  # python benchmarks/perf.py, without installation
@@ -19,7 +18,7 @@ if __package__ in (None, ""):  # python benchmarks/perf.py, without installation
 
 from benchmarks import measure
 from benchmarks.figures import decoder, evaluation, hstu, preparation, recbole, serving, training  # noqa: F401 - registers their figures
-from synergen.console import exit_status
+from synergen.console import exit_status, page
 from synergen.errors import UserError, unknown_name
 from synergen.files import write_json
 from synergen.precision import autocast_dtype
@@ -30,9 +29,6 @@ examples:
   python benchmarks/perf.py --only rank_candidates_scaling      one figure; --only may be repeated
   python benchmarks/perf.py --threads 2 --json perf.json        on two threads, kept as JSON too
 """
-
-_LOG_WIDTH = 120
-"""Columns of the table where there is no terminal whose width could be asked."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -72,9 +68,7 @@ def _run(options: argparse.Namespace) -> None:
             raise unknown_name("figure", name, measure.FIGURES)
     setting = measure.Setting(options.threads, autocast_dtype("cpu") or torch.float32, options.repeats)
     found = [measure.measured(name, setting) for name in names]
-    screen = Console(highlight=False)
-    if not screen.is_terminal:
-        screen = Console(highlight=False, width=_LOG_WIDTH)
+    screen = page()
     screen.print(_table(found, setting.repeats))
     for name, one in measure.FIGURES.items():
         if not (options.only or one.ready):

@@ -32,7 +32,7 @@ from benchmarks.progress import Display, duration, label
 from benchmarks.size import planned_size
 from benchmarks.tables import Spec, Table, build, load_spec
 from benchmarks.views import RANKING, has_slates
-from synergen.console import bars, exit_status
+from synergen.console import bars, exit_status, page
 from synergen.data.dataset import protocol_for
 from synergen.data.preparation import source_hash
 from synergen.data.sources import find_source
@@ -41,9 +41,6 @@ from synergen.runs import Run, RunSpec, RunStore, refuse_other_data
 from synergen.text import Encoder
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
-
-_LOG_WIDTH = 150
-"""Columns of a table where there is no terminal whose width could be asked."""
 
 EXAMPLES = """\
 examples:
@@ -109,9 +106,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     options = parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    screen = Console(stderr=options.json, highlight=False)
-    if not screen.is_terminal:
-        screen = Console(stderr=options.json, highlight=False, width=_LOG_WIDTH)
+    screen = page(stderr=options.json)
     return exit_status(lambda: _table(options, screen))
 
 

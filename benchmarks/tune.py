@@ -31,7 +31,7 @@ from benchmarks.tuning.plot import plot_search
 from benchmarks.tuning.space import conditions, search_space
 from benchmarks.tuning.study import Search, kept
 from benchmarks.tuning.workers import search_until
-from synergen.console import bars, exit_status
+from synergen.console import bars, exit_status, page
 from synergen.contract import Task
 from synergen.data.dataset import protocol_for
 from synergen.data.preparation import source_hash
@@ -39,9 +39,6 @@ from synergen.data.sources import find_source
 from synergen.errors import UserError, unknown_name
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
-
-_LOG_WIDTH = 150
-"""Columns of a table where there is no terminal whose width could be asked."""
 
 EXAMPLES = """\
 examples:
@@ -95,9 +92,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     options = parser().parse_args(arguments)
-    screen = Console(highlight=False)
-    if not screen.is_terminal:
-        screen = Console(highlight=False, width=_LOG_WIDTH)
+    screen = page()
     return exit_status(lambda: _tune(options, screen))
 
 

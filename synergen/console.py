@@ -8,6 +8,15 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 
 from synergen.errors import UserError
 
+LOG_WIDTH = 150
+"""Columns of a page where there is no terminal whose width could be asked."""
+
+
+def page(stderr: bool = False) -> Console:
+    """Where a command prints: as wide as the terminal, or `LOG_WIDTH` in a log."""
+    console = Console(stderr=stderr, highlight=False)
+    return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=LOG_WIDTH)
+
 
 def exit_status(action: Callable[[], None]) -> int:
     """Run a command: 0, or 2 after a user's error, or 130 after ctrl-C, each said on standard error."""

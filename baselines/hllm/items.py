@@ -1,5 +1,6 @@
 """From the texts of items to vectors: a causal language model with an [ITEM] vector, or MiniLM."""
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 
 import torch
@@ -42,9 +43,9 @@ class ItemEncoder(nn.Module):
         vectors = in_passes(self.encode, [items[places] for places in passes], self.checkpointing)
         return vectors[torch.cat(passes).argsort()]
 
+    @abstractmethod
     def encode(self, items: Tensor) -> Tensor:
         """(n, D) of items (n,) in one pass."""
-        raise NotImplementedError
 
     def _places(self, items: Tensor) -> tuple[Tensor, Tensor]:
         """Places (n, W) of the tokens of items (n,), on the left, and which of these are real, (n, W) bool."""
