@@ -1,8 +1,8 @@
 """What every model of the benchmark is given, and what it must answer.
 
 Notation, here and everywhere: B batch, T events of a history, R task tokens of one event, H heads, D model width,
-C candidates, K negatives, V items, E requests of a sequence, S items of a slate. Item ids are 1..V and query ids 1..Q;
-0 is padding or none.
+C candidates, K negatives, V items, E requests of a sequence, S items of a slate. Item ids are 1..V, query ids 1..Q and
+user ids 1..U; 0 is padding or none.
 Times are int64 Unix seconds.
 """
 
@@ -72,6 +72,7 @@ class Requests(_OnDevice):
     times: Tensor  # (B,) int64: when the user asks
     queries: Tensor  # (B,) int64: 0 in recommendation
     actions: Tensor  # (B,) int64: the action wanted, 0 where it would tell the answer
+    users: Tensor | None = None  # (B,) int64: who asks, 1..U; 0, or none at all: strangers
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,7 @@ class Batch(_OnDevice):
     wanted: Tensor  # (B, T) int64: the action that the request of this event asks for
     windows: Tensor  # (B,) int64: number of each sequence among the training windows of its data set
     slates: Slates | None = None  # the requests of these sequences, where the log says what each showed
+    users: Tensor | None = None  # (B,) int64: whose sequence each is, as in Requests
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,7 @@ class DataView:
     item_counts: np.ndarray  # (V + 1,) int64, training events
     item_vectors: np.ndarray | None = None  # (V + 1, text width) float16, frozen text encoder
     query_vectors: np.ndarray | None = None  # (Q + 1, text width) float16
+    n_users: int = 0  # U
 
 
 class Recommender(nn.Module):
@@ -160,6 +163,13 @@ class Recommender(nn.Module):
         """Scores (B, C), higher is better, of candidates (C,) shared by all requests or (B, C)."""
         raise TypeError(f"{type(self).__name__} does not score")
 
+    def hold_queries(self, texts: list[str], vectors: np.ndarray | None) -> None:
+        """Read other queries from now on: query ids name the rows of `texts` (Q' + 1) and `vectors` (Q' + 1, text
+        width), which are of the encoder that the model was built with; row 0 is no query. The queries that the
+        histories of later requests name must be among them."""
+        if Task.SEARCH in self.tasks:
+            raise TypeError(f"{type(self).__name__} cannot change its queries")
+
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters by learning rate: `dense`, and `sparse` for embedding tables (paper section 4.3)."""
         tables = {id(m.weight) for m in self.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag)}
@@ -187,6 +197,31 @@ class DotProductRecommender(Recommender):
 
     def score(self, requests: Requests, candidates: Tensor) -> Tensor:
         return dot_scores(self.user_vectors(requests), self.item_vectors(), self.item_bias(), candidates)
+
+
+class PairRecommender(Recommender):
+    """A model that compares each request with each candidate by a network over both."""
+
+    pair_width: int
+    """Numbers that are held for one pair of request and candidate at a time, about."""
+
+    def read(self, requests: Requests) -> Any:
+        """What `compare` needs to know of B requests, whatever the candidates."""
+        raise TypeError(f"{type(self).__name__} does not read requests")
+
+    def compare(self, read: Any, candidates: Tensor) -> Tensor:
+        """Scores (B, C) of candidates (C,) shared by all requests or (B, C)."""
+        raise TypeError(f"{type(self).__name__} does not compare")
+
+    def score(self, requests: Requests, candidates: Tensor) -> Tensor:
+        """Some candidates at a time, so that memory is bounded whatever the catalogue."""
+        read = self.read(requests)
+        at_once = max(1, _NUMBERS_AT_ONCE // (len(requests.times) * self.pair_width))
+        return torch.cat([self.compare(read, some) for some in candidates.split(at_once, dim=-1)], dim=-1)
+
+
+_NUMBERS_AT_ONCE = 1 << 22
+"""Numbers that comparing pairs may hold: 16 MiB of float32, more than that is slower on a processor."""
 
 
 def dot_scores(users: Tensor, items: Tensor, bias: Tensor | None, candidates: Tensor) -> Tensor:

@@ -105,6 +105,7 @@ def save_model(
         "format": FORMAT,
         "run": asdict(spec),
         "catalogue": catalogue_hash(log.item_ids),
+        "users": log.n_users,
         "actions": log.action_names,
         "usual_action": int(np.bincount(log.actions[_trained(dataset)]).argmax()),
         "action_is_outcome": log.action_is_outcome,
@@ -172,6 +173,7 @@ def load_model(folder: Path, build: Build | None = None) -> SavedModel:
         item_counts=np.concatenate([[0], catalogue["training_events"].to_numpy(np.int64)]),
         item_vectors=text.get("items"),
         query_vectors=text.get("queries"),
+        n_users=config.get("users", 0),
     )
     model = (build or _build_synergen)(spec.model, view, spec.settings)
     _read(folder / _WEIGHTS, lambda path: safetensors.torch.load_model(model, str(path)))

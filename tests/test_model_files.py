@@ -52,6 +52,7 @@ def test_everything_that_serving_needs_is_kept(dataset, saved_once):
     assert saved.titles == log.titles
     assert saved.view.item_texts == dataset.item_texts()
     assert saved.view.query_texts == log.query_texts
+    assert saved.view.n_users == log.n_users
     assert (saved.view.item_counts == dataset.split.item_counts()).all()
     assert saved.temperature == Temperature(0.5, -1.0)
     assert saved.removes_seen

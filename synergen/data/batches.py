@@ -108,7 +108,8 @@ def training_batches(log: EventLog, windows: Windows, batch_size: int, rng: np.r
         steps = torch.arange(events.items.shape[1])
         targets = events.valid & (steps >= offset[:, None])  # (B, T)
         wanted = torch.zeros_like(events.actions) if log.action_is_outcome else events.actions
-        yield Batch(events, targets, wanted, tensor(chosen))
+        users = tensor(log.users[windows.starts[chosen]] + 1)
+        yield Batch(events, targets, wanted, tensor(chosen), users=users)
 
 
 @dataclass(frozen=True)
@@ -136,8 +137,10 @@ def questions(
         wanted = np.zeros(len(events)) if log.action_is_outcome else log.actions[events]
         queries = log.queries[events] if task is Task.SEARCH else np.zeros(len(events))
         history = gather(log, events - lengths[numbers], events, left_out[numbers])
-        requests = Requests(task, history, tensor(log.times[events]), tensor(queries), tensor(wanted))
-        yield Question(numbers, events, log.users[events], requests, tensor(log.items[events]))
+        users = log.users[events]
+        columns = (tensor(column) for column in (log.times[events], queries, wanted, users + 1))
+        requests = Requests(task, history, *columns)
+        yield Question(numbers, events, users, requests, tensor(log.items[events]))
 
 
 def history_pairs(log: EventLog, users: np.ndarray, stops: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:

@@ -45,6 +45,7 @@ class Dataset:
             item_counts=self.split.item_counts(),
             item_vectors=item_vectors,
             query_vectors=query_vectors,
+            n_users=self.log.n_users,
         )
 
 

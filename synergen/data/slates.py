@@ -78,7 +78,8 @@ def slate_batches(log: EventLog, windows: WeeklyWindows, batch_size: int, rng: n
         )
         offset = tensor(np.maximum(shown.stops[first] - windows.starts[chosen], 0))
         targets = events.valid & (torch.arange(events.items.shape[1]) >= offset[:, None])  # (B, T)
-        yield Batch(events, targets, events.actions, tensor(chosen), slates)
+        users = tensor(log.users[windows.starts[chosen]] + 1)
+        yield Batch(events, targets, events.actions, tensor(chosen), slates, users)
 
 
 @dataclass(frozen=True)
@@ -109,8 +110,7 @@ def slate_question(split: TimeSplit, at: np.ndarray, task: Task, action: int, ma
     shown, log = split.impressions, split.log
     starts = np.maximum(log.offsets[shown.users[at]], shown.stops[at] - max_history)
     wanted = np.full(len(at), action)
-    requests = Requests(
-        task, gather(log, starts, shown.stops[at]), tensor(shown.times[at]), tensor(shown.queries[at]), tensor(wanted)
-    )
+    asked = (tensor(column) for column in (shown.times[at], shown.queries[at], wanted, shown.users[at] + 1))
+    requests = Requests(task, gather(log, starts, shown.stops[at]), *asked)
     chosen = torch.from_numpy(shown.outcomes[at] >= action)
     return SlateQuestion(at, requests, tensor(shown.items[at]), chosen)

@@ -297,6 +297,8 @@ def test_batches_cover_an_epoch_and_carry_nearly_equal_numbers_of_targets(toy):
     assert sum(counts) == windows.target_counts.sum()
     budget = 8 * windows.target_counts.mean()
     assert max(counts) <= budget + windows.target_counts.max()
+    for batch in batches:
+        assert torch.equal(batch.users, torch.from_numpy(toy.log.users[windows.starts[batch.windows]] + 1))
     again = list(training_batches(toy.log, windows, 8, np.random.default_rng(0)))
     assert all(torch.equal(a.events.items, b.events.items) for a, b in zip(batches, again, strict=True))
 
@@ -328,6 +330,7 @@ def test_a_request_sees_what_was_before_its_target_and_nothing_else(toy, name, p
             assert question.requests.history.items[row, :length].tolist() == history
             assert question.requests.times[row] == log.times[target]
             assert question.targets[row] == log.items[target]
+            assert question.requests.users[row] == user + 1
             assert question.requests.queries[row] == (log.queries[target] if task is Task.SEARCH else 0)
         numbers += question.numbers.tolist()
     assert sorted(numbers) == list(range(len(events)))
