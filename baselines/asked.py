@@ -42,7 +42,7 @@ def cut(batch: Batch, most: int = 0) -> tuple[Asked, Tensor]:
             for all. Which ones they are is torch's random state.
     """
     events = batch.events
-    rows, at = _some(batch.targets & events.valid, most).nonzero(as_tuple=True)  # (N,), (N,)
+    rows, at = some(batch.targets & events.valid, most).nonzero(as_tuple=True)  # (N,), (N,)
     groups = events.groups[rows]  # (N, T)
     earlier = events.valid[rows] & (groups < groups.gather(1, at[:, None]))  # (N, T)
     lengths = earlier.sum(1)  # groups never fall
@@ -55,7 +55,7 @@ def cut(batch: Batch, most: int = 0) -> tuple[Asked, Tensor]:
     return asked, events.items[rows, at]
 
 
-def _some(targets: Tensor, most: int) -> Tensor:
+def some(targets: Tensor, most: int) -> Tensor:
     """At most so many of the targets (B, T) of each row."""
     if most == 0 or targets.shape[1] <= most:
         return targets

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import bm25s
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -66,6 +67,11 @@ class BM25(Recommender):
         queries, row = torch.unique(requests.queries.cpu(), return_inverse=True)  # (Q,), (B,)
         table = torch.stack([self._scores(query) for query in queries.tolist()])  # (Q, V + 1)
         return table[row[:, None], candidates.cpu()].to(candidates.device)  # (B, C)
+
+    def hold_queries(self, texts: list[str], vectors: np.ndarray | None) -> None:
+        """Vectors are not read."""
+        self.query_texts = texts
+        self.cache.clear()
 
     def _scores(self, query: int) -> Tensor:
         """(V + 1,) scores of all items, from the cache of the most recently used queries."""

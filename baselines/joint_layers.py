@@ -9,6 +9,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from synergen.model.dropout import Dropout
+
 MIN_TEMPERATURE = 0.01
 """A learnt temperature may not fall to 0 or below, which the official codes allow."""
 
@@ -27,16 +29,20 @@ class TargetAttention(nn.Module):
         Args:
             history: (B, T, D).
             valid: (B, T) bool.
-            candidates: (B, C, item width).
+            candidates: (B, C, item width), or (C, item width) for all.
         """
-        logits = candidates @ (history @ self.weight).transpose(1, 2)  # (B, C, T)
-        weights = masked_softmax(logits, valid[:, None])
-        return weights @ history
+        return self.weights(history, valid, candidates) @ history
+
+    def weights(self, history: Tensor, valid: Tensor, candidates: Tensor) -> Tensor:
+        """(B, C, T), what each event counts for each candidate."""
+        logits = candidates @ self.weight.T @ history.transpose(1, 2)  # (B, C, T)
+        return masked_softmax(logits, valid[:, None])
 
 
 def masked_softmax(logits: Tensor, mask: Tensor) -> Tensor:
-    """Softmax over the last dimension where `mask` is true; all zero where it is nowhere."""
-    logits = logits.masked_fill(~mask, torch.finfo(logits.dtype).min)
+    """Softmax over the last dimension where `mask` is true; all zero where it is nowhere. As float32, in which it is
+    five times as fast on a processor as in bf16."""
+    logits = logits.float().masked_fill(~mask, torch.finfo(torch.float32).min)
     return logits.softmax(-1) * mask
 
 
@@ -46,7 +52,7 @@ def perceptron(sizes: list[int], dropout: float, last_activation: bool) -> nn.Se
     for at, (before, after) in enumerate(pairwise(sizes), start=1):
         layers.append(nn.Linear(before, after))
         if last_activation or at < len(sizes) - 1:
-            layers += [nn.ReLU(), nn.Dropout(dropout)]
+            layers += [nn.ReLU(), Dropout(dropout)]
     return nn.Sequential(*layers)
 
 

@@ -8,6 +8,7 @@ Deviations: none. It serves search too, ignoring the query, as the floor that an
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,6 +31,9 @@ class Popularity(DotProductRecommender):
         super().__init__()
         counts = torch.as_tensor(data.item_counts, dtype=torch.float32)  # exact up to 2^24 events of one item
         self.register_buffer("counts", counts[:, None])  # (V + 1, 1)
+
+    def hold_queries(self, texts: list[str], vectors: np.ndarray | None) -> None:
+        """Queries are not read."""
 
     def user_vectors(self, requests: Requests) -> Tensor:
         """(B, 1): ones."""

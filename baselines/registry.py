@@ -30,10 +30,21 @@ MODELS: dict[str, Entry] = {
     "SASRec-HSTU": Entry("baselines.meta_sasrec:MetaSASRec", "baselines.meta_sasrec:MetaSASRecSettings"),
     "HLLM": Entry("baselines.hllm.model:HLLM", "baselines.hllm.settings:HLLMSettings"),
     "HLLM-scratch": Entry("baselines.hllm.model:HLLM", "baselines.hllm.settings:HLLMSettings"),
+    "UniSAR": Entry("baselines.unisar:UniSAR", "baselines.unisar:UniSARSettings"),
+    "USER": Entry("baselines.user:USER", "baselines.user:USERSettings"),
+    "UnifiedSSR": Entry("baselines.unified_ssr:UnifiedSSR", "baselines.unified_ssr:UnifiedSSRSettings"),
+    "SESRec": Entry("baselines.sesrec:SESRec", "baselines.sesrec:SESRecSettings"),
+    "TEM": Entry("baselines.tem:TEM", "baselines.tem:TEMSettings"),
+    "QEM": Entry("baselines.tem:TEM", "baselines.tem:TEMSettings"),
+    "ZAM": Entry("baselines.tem:TEM", "baselines.tem:TEMSettings"),
+    "AEM": Entry("baselines.tem:TEM", "baselines.tem:TEMSettings"),
+    "CoPPS": Entry("baselines.copps:CoPPS", "baselines.copps:CoPPSSettings"),
     "ItemKNN": Entry("baselines.item_knn:ItemKNN", "baselines.item_knn:ItemKNNSettings"),
     "EASE": Entry("baselines.ease:EASE", "baselines.ease:EASESettings"),
     "Popularity": Entry("baselines.popularity:Popularity", "baselines.popularity:PopularitySettings"),
     "BM25": Entry("baselines.bm25:BM25", "baselines.bm25:BM25Settings"),
+    "Dense": Entry("baselines.dense:Dense", "baselines.dense:DenseSettings"),
+    "RRF": Entry("baselines.rank_fusion:RRF", "baselines.rank_fusion:RRFSettings"),
 }
 
 

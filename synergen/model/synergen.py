@@ -263,6 +263,16 @@ class SynerGen(DotProductRecommender):
         """(V + 1, D); row 0 is zero."""
         return self.items()
 
+    def hold_queries(self, texts: list[str], vectors: np.ndarray | None) -> None:
+        """See `Recommender.hold_queries`.
+
+        Raises:
+            UserError: there are no vectors, or the model was built without those of queries.
+        """
+        if self.queries is None or vectors is None:
+            raise UserError("SynerGen: queries are read by their text vectors; encode the query texts")
+        self.queries.hold(vectors, texts)
+
     def rank_logits(self, requests: Requests, candidates: Tensor) -> Tensor:
         """(B, C): see `rank`; candidates (C,) are shared by all requests."""
         if candidates.dim() == 1:

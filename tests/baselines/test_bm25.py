@@ -75,6 +75,14 @@ def test_cache_keeps_the_latest_queries(shop: DataView, template: Requests) -> N
     assert list(model.cache) == [1, 5]
 
 
+def test_queries_held_later_are_scored_anew(shop: DataView, template: Requests) -> None:
+    model = BM25(shop)
+    assert model.score(ask(template, [1, 1, 3]), EVERYTHING)[0, 0] == pytest.approx(RED_1 + SHOE_1)
+    model.hold_queries(["", "shoe", "red", "red shoe"], None)
+    scores = model.score(ask(template, [1, 2, 3]), EVERYTHING)
+    torch.testing.assert_close(scores[:, 0], torch.tensor([SHOE_1, RED_1, RED_1 + SHOE_1]))
+
+
 def test_catalogue_without_text_is_refused(shop: DataView) -> None:
     with pytest.raises(UserError, match="needs item texts"):
         BM25(replace(shop, item_texts=["", "the", "", "a", ""]))

@@ -8,11 +8,12 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from baselines import registry
-from synergen.contract import Batch, DataView, Recommender, Requests, Task
+from synergen.contract import Batch, DataView, Histories, Recommender, Requests, Task
 from synergen.errors import UserError
 
 V = 30
@@ -20,6 +21,7 @@ EVERYTHING = torch.arange(1, V + 1)
 HISTORIES = [[3, 1, 4, 1, 5, 9], [2], [6, 5, 3, 5], [], [8, 9, 7]]
 SEQUENCES = [[1, 2, 3, 4, 5], [6, 7, 8, 9], [11, 12, 13], [14, 15], [16, 17, 18, 19, 20, 21], [22, 23, 24]]
 
+SEARCHER = {"width": 16, "heads": 2, "ffn_width": 32, "dropout": 0.0, "max_history": 8}
 SMALL: dict[str, dict[str, Any]] = {
     "SynerGen": {
         "width": 16, "layers": 2, "heads": 2, "ffn_width": 32, "dropout": 0.0, "embedding_dropout": 0.0,
@@ -33,6 +35,21 @@ SMALL: dict[str, dict[str, Any]] = {
     "SASRec-HSTU": {"width": 16, "heads": 2, "ffn_width": 16, "dropout": 0.0, "max_history": 8},
     "HLLM": {"width": 16, "layers": 1, "heads": 2, "kv_heads": 1, "ffn_width": 32, "max_tokens": 24, "max_history": 8},
     "HLLM-scratch": {"width": 16, "layers": 1, "heads": 2, "kv_heads": 2, "ffn_width": 32, "max_history": 8},
+    "UniSAR": {
+        "width": 16, "id_width": 16, "experts": 2, "dropout": 0.0, "loss": "softmax", "negatives": 29,
+        "search_weight": 1.0, "alignment_negatives": 16, "max_of_kind": 3, "max_history": 8,
+    },
+    "UnifiedSSR": {"width": 16, "heads": 2, "ffn_width": 16, "dropout": 0.0, "max_history": 8},
+    "SESRec": {
+        "width": 16, "query_width": 8, "heads": 2, "dropout": 0.0, "negatives": 16, "alignment_negatives": 8,
+        "max_history": 8,
+    },
+    "USER": {"width": 16, "ffn_width": 16, "dropout": 0.0, "negatives": 64, "max_history": 8},
+    "TEM": SEARCHER,
+    "QEM": SEARCHER | {"history": "none"},
+    "ZAM": SEARCHER | {"history": "zero_attention"},
+    "AEM": SEARCHER | {"history": "attention"},
+    "CoPPS": SEARCHER | {"loss": "softmax"},
 }  # fmt: skip
 """Sizes that train in seconds, without dropout. A model that is not named here has its defaults."""
 
@@ -50,6 +67,11 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     ],
     "GRU4Rec": [{}, {"inputs": "both"}],
     "HSTU": [{"bias": "both"}, {"bias": "none", "loss": "softmax", "similarity": "dot", "temperature": 1.0}],
+    "UnifiedSSR": [{}, {"inputs": "both", "loss": "softmax", "sessions": "faithful"}],
+    "SESRec": [{}, {"inputs": "both", "loss": "softmax", "sampling": "uniform", "negatives": 30}],
+    "USER": [{}, {"inputs": "both", "loss": "softmax", "layers": 2, "session_gap_seconds": 3600}],
+    "TEM": [{}, {"layers": 2, "inputs": "both", "item_bias": True}, {"loss": "softmax", "words_weight": 0.0}],
+    "CoPPS": [{}, {"neighbours": 0}],
 }
 """Settings that make another model of the same name."""
 
@@ -98,9 +120,13 @@ HISTORY_READERS = [
     case
     for case in CASES
     if "max_history" in {field.name for field in fields(registry.settings_type(case.values[0].name))}
+    and case.values[0].settings.get("history") != "none"  # type: ignore[union-attr]
 ]
 # BERT4Rec is trained to fill gaps from both sides, and asked only with the mask at the end.
 CAUSAL_LEARNERS = [case for case in LEARNERS if case.values[0].name != "BERT4Rec"]
+SEARCHERS = [case for case in CASES if Task.SEARCH in registry.tasks_of(case.values[0].name)]  # type: ignore[union-attr]
+# QEM reads no history, and some of the queries lead to more than one item.
+ABLE_LEARNERS = [case for case in LEARNERS if case.values[0].name != "QEM"]  # type: ignore[union-attr]
 every_model = pytest.mark.parametrize("case", CASES)
 every_learner = pytest.mark.parametrize("case", LEARNERS)
 
@@ -191,6 +217,65 @@ def test_events_beyond_max_history_are_forgotten(
 
 
 @every_model
+def test_strangers_and_known_users_get_scores(
+    case: Case, data: DataView, make_requests: Callable[..., Requests]
+) -> None:
+    """That nothing is said of users, and that they are 0, both say that they are strangers."""
+    model = case.build(replace(data, n_users=len(HISTORIES)))
+    asked = make_requests(HISTORIES, case.task)
+    scores = model.score(asked, EVERYTHING)
+    same(model.score(replace(asked, users=torch.zeros_like(asked.times)), EVERYTHING), scores)
+    known = model.score(replace(asked, users=torch.arange(1, len(HISTORIES) + 1)), EVERYTHING)
+    assert scores.isfinite().all()
+    assert known.isfinite().all()
+
+
+@every_model
+@pytest.mark.parametrize("searched", [False, True])
+def test_histories_of_searches_alone_or_of_none_are_read(
+    searched: bool,
+    case: Case,
+    data: DataView,
+    make_batch: Callable[..., Batch],
+    make_requests: Callable[..., Requests],
+) -> None:
+    model = case.build(data)
+
+    def alike(events: Histories) -> Histories:
+        return replace(events, queries=(1 + events.items % 5) * events.valid * searched)
+
+    asked = make_requests(HISTORIES, case.task)
+    assert model.score(replace(asked, history=alike(asked.history)), EVERYTHING).isfinite().all()
+    if case.learns:
+        batch = make_batch(SEQUENCES)
+        terms = model.train().loss(replace(batch, events=alike(batch.events)))
+        torch.stack(list(terms.values())).sum().backward()
+        assert all(term.isfinite() for term in terms.values())
+        assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("case", SEARCHERS)
+def test_other_queries_can_be_held(case: Case, data: DataView, make_requests: Callable[..., Requests]) -> None:
+    """Old queries score as before and repetitions like them; one of unknown words, or none, gets finite scores."""
+    model = case.build(data)
+    asked = make_requests(HISTORIES, case.task)
+    scores = model.score(asked, EVERYTHING)
+    assert data.query_vectors is not None
+    texts = [*data.query_texts, *data.query_texts[1:], "unheard"]
+    unknown = np.zeros_like(data.query_vectors[:1])
+    model.hold_queries(texts, np.concatenate([data.query_vectors, data.query_vectors[1:], unknown]))
+    same(model.score(asked, EVERYTHING), scores)
+
+    def numbered(queries: Callable[[torch.Tensor], torch.Tensor]) -> Requests:
+        history = replace(asked.history, queries=queries(asked.history.queries))
+        return replace(asked, queries=queries(asked.queries), history=history)
+
+    same(model.score(numbered(lambda ids: ids + data.n_queries * (ids > 0)), EVERYTHING), scores)
+    for other in (len(texts) - 1, 0):
+        assert model.score(numbered(lambda ids, other=other: other * (ids > 0)), EVERYTHING).isfinite().all()
+
+
+@every_model
 def test_scores_and_shapes_survive_a_reload(
     case: Case, data: DataView, make_requests: Callable[..., Requests], tmp_path: Path
 ) -> None:
@@ -248,7 +333,7 @@ def test_the_future_leaves_the_past_alone(case: Case, data: DataView, make_batch
     assert not torch.allclose(torch.stack(list(model.loss(changed).values())), values[0])
 
 
-@every_learner
+@pytest.mark.parametrize("case", ABLE_LEARNERS)
 def test_one_batch_can_be_learnt_by_heart(
     case: Case, data: DataView, make_batch: Callable[..., Batch], make_requests: Callable[..., Requests]
 ) -> None:

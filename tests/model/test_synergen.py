@@ -355,6 +355,8 @@ def test_what_is_missing_is_named(make_model: Make, make_view: MakeView, make_re
     model.user_vectors(make_requests(LENGTHS, Task.RECOMMENDATION))
     with pytest.raises(UserError, match="query text vectors"):
         model.user_vectors(make_requests(LENGTHS, Task.SEARCH))
+    with pytest.raises(UserError, match="encode the query texts"):
+        model.hold_queries(["", "red"], None)
     with pytest.raises(UserError, match="no ranking head"):
         model.rank_logits(make_requests(LENGTHS, Task.RECOMMENDATION), CANDIDATES)
 
