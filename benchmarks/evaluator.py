@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.references import Reference
-from benchmarks.views import RANKING, View, has_slates
-from synergen.contract import Recommender, Requests, Task
+from benchmarks.views import QUESTIONS_OF_PAIRS, RANKING, View, has_slates
+from synergen.contract import PairRecommender, Recommender, Requests, Task
 from synergen.data.candidates import pools
 from synergen.data.dataset import Dataset
+from synergen.data.harder_queries import HarderQueries
 from synergen.data.slates import SlateQuestion
 from synergen.data.splits import EventSplit, Part, PerTask, TimeSplit
 from synergen.evaluation.audit import PopularRanker, SeenRanker, leak_shares
@@ -90,6 +91,8 @@ class PoolEvaluator:
     ) -> None:
         self.log, self.split, self.negatives, self.seed = dataset.log, split, negatives, seed
         self.max_history, self.device = max_history, device
+        self.harder: HarderQueries | None = None
+        """What views of harder queries ask; the models must hold these queries."""
         self._pools: dict[tuple[Part, Task], np.ndarray] = {}
 
     def ranks(self, subject: Scorer, part: Part, view: View, report: Report | None = None) -> Ranks:
@@ -106,11 +109,21 @@ class PoolEvaluator:
         scorer = head_of(subject, view.head)
         common: dict[str, Any] = {"max_history": self.max_history, "device": self.device, "report": report}
         if view.candidates == "full":
-            return full_ranks(scorer, self.log, self.split, part, view.task, **common)
+            among = self._sample(part, view.task) if isinstance(scorer, PairRecommender) else None
+            return full_ranks(scorer, self.log, self.split, part, view.task, among=among, **common)
         key = (part, view.task)
         if key not in self._pools:
             self._pools[key] = pools(self.log, self.split, part, view.task, self.seed, self.negatives)
-        return pool_ranks(scorer, self.log, self.split, part, view.task, self._pools[key], **common)
+        rephrased = self.harder.numbers[view.queries] if self.harder and view.queries else None
+        return pool_ranks(
+            scorer, self.log, self.split, part, view.task, self._pools[key], rephrased=rephrased, **common
+        )
+
+    def _sample(self, part: Part, task: Task) -> np.ndarray:
+        """Numbers of the questions that models are asked for which the whole catalogue is dear: the same for all."""
+        count = len(self.split.questions(part, task))
+        chosen = np.random.default_rng(0).permutation(count)[:QUESTIONS_OF_PAIRS]
+        return np.sort(chosen)
 
 
 class SlateEvaluator:

@@ -37,8 +37,8 @@ def write(table: Table, folder: Path, stem: str) -> list[Path]:
 
 
 def to_json(table: Table) -> dict[str, Any]:
-    """The table as plain values: ours as fractions, the paper's in percent as printed, nothing rounded. A table with
-    states or costs has these as the `facts` of its rows."""
+    """The table as plain values: ours as fractions, the paper's in percent as printed, nothing rounded. A table that
+    states facts of its methods has these as the `facts` of its rows."""
     return {
         "table": table.spec.number,
         "dataset": table.dataset,
@@ -52,7 +52,7 @@ def to_json(table: Table) -> dict[str, Any]:
                 "metrics": {name: asdict(value) for name, value in row.metrics.items()},
                 "paper": row.paper,
                 "runs": list(row.runs),
-                **({"facts": row.facts} if table.spec.states or row.block.costs else {}),
+                **({"facts": row.facts} if table.spec.stated or row.block.costs else {}),
                 **({"differences": _plain(row.differences)} if table.spec.compared_with else {}),
             }
             for row in table.rows
@@ -66,12 +66,12 @@ def _plain(differences: Mapping[str, Compared]) -> dict[str, Any]:
 
 
 def to_csv(table: Table) -> str:
-    """One line a method, block and column; ours as fractions, the paper's in percent as printed, costs as means. States
-    are columns behind these, and so are the paper's where it has any."""
+    """One line a method, block and column; ours as fractions, the paper's in percent as printed, costs as means. Facts
+    of a method are columns behind these, and so are the paper's where it has any."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     compares = table.spec.compared_with is not None
-    states = table.spec.states
+    states = table.spec.stated
     papers = [name for name in states if any(name in row.paper for row in table.rows)]
     stated = [*map(_csv_name, states), *(f"paper_{_csv_name(name)}" for name in papers)]
     writer.writerow([*_CSV_COLUMNS, *(_CSV_DIFFERENCES if compares else ()), *stated])

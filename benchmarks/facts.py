@@ -6,6 +6,7 @@ from statistics import fmean
 from typing import Any
 
 from baselines.registry import model_class
+from synergen.contract import Task
 from synergen.runs import Run
 
 Value = str | float
@@ -16,14 +17,18 @@ Record = Mapping[str, Any]
 class Fact:
     """How a value is read from the record of a training, and how it is shown."""
 
-    read: Callable[[Record], Value]
+    read: Callable[[Record], Value | None]
+    """None where a record is older than the fact."""
     shown: Callable[[Any], str]
 
 
 def facts_of(names: Iterable[str], runs: Iterable[Run]) -> dict[str, Value]:
     """By name, of the runs of a row, one a seed: numbers as means over them. Empty where nothing was trained."""
     trained = [run.record for run in runs if "epochs" in run.record["training"]]
-    return {name: _over_seeds([FACTS[name].read(record) for record in trained]) for name in names if trained}
+    read = {name: [FACTS[name].read(record) for record in trained] for name in names}
+    return {
+        name: _over_seeds(known) for name, values in read.items() if (known := [v for v in values if v is not None])
+    }
 
 
 def timed_by_clock(record: Record) -> bool:
@@ -52,6 +57,17 @@ def _positions_a_second(record: Record) -> float:
     return positions / seconds
 
 
+def _milliseconds_a_request(record: Record) -> float | None:
+    """Of the processor, to rank the protocol's candidates of the task that was tested first."""
+    if "test_seconds" not in record:
+        return None
+    task, seconds = next(iter(record["test_seconds"].items()))
+    asked: float = record["data"]["users"]
+    if task == Task.SEARCH:
+        asked *= record["data"]["statistics"]["test users asked by search"]
+    return 1000 * seconds[record["protocol"]["candidates"]] / asked
+
+
 def _compact(number: float) -> str:
     """Three digits: 893 k, 1.12 M."""
     for unit, size in {"B": 1e9, "M": 1e6, "k": 1e3}.items():
@@ -66,5 +82,7 @@ FACTS: Mapping[str, Fact] = {
     "Best epoch": Fact(lambda record: record["training"]["best_epoch"], "{:.1f}".format),
     "Seconds": Fact(_seconds, "{:,.0f}".format),
     "Seconds/epoch": Fact(lambda record: _seconds(record) / record["training"]["epochs"], "{:.1f}".format),
+    "Peak MiB": Fact(lambda record: record.get("peak_memory_mib"), "{:,.0f}".format),
+    "ms/request": Fact(_milliseconds_a_request, "{:.2f}".format),
     "Positions/s": Fact(_positions_a_second, "{:,.0f}".format),
 }

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from baselines.registry import build
+from baselines.registry import build, tasks_of
 from benchmarks.size import device_memory, out_of_memory
-from synergen.contract import Batch, Recommender
+from synergen.contract import Batch, Recommender, Task
 from synergen.data.batches import Windows, training_batches, training_windows
 from synergen.data.dataset import Dataset
 from synergen.data.slates import slate_batches, weekly_windows
@@ -62,7 +62,7 @@ def fit(
         UserError: a loss or gradient that is not finite, or a GPU whose memory does not suffice.
     """
     config = training_of(spec)
-    batches, steps = epochs(dataset, spec, config)
+    batches, steps = epochs(dataset, spec, config, _only_targets(spec))
     try:
         return train(
             model, config, batches, steps, validate, seed=spec.seed, checkpoint=checkpoint, device=device, report=report
@@ -81,8 +81,20 @@ def observe(model: Recommender, dataset: Dataset) -> float:
     return time.perf_counter() - start
 
 
-def epochs(dataset: Dataset, spec: RunSpec, config: TrainingConfig) -> tuple[Callable[[int], Iterator[Batch]], int]:
-    """The batches of each epoch, which depend on the run's seed and the epoch alone, and about how many these are."""
+def _only_targets(spec: RunSpec) -> Task | None:
+    """The kind of events that a run learns from, where it is not all. A model of both tasks that a run trains for one
+    does without the other's events as targets; a model that serves one task only chooses for itself."""
+    return None if spec.task == "joint" or len(tasks_of(spec.model)) == 1 else Task(spec.task)
+
+
+def epochs(
+    dataset: Dataset, spec: RunSpec, config: TrainingConfig, task: Task | None = None
+) -> tuple[Callable[[int], Iterator[Batch]], int]:
+    """The batches of each epoch, which depend on the run's seed and the epoch alone, and about how many these are.
+
+    Args:
+        task: only events of this kind are targets.
+    """
     log, split, max_history = dataset.log, dataset.split, spec.protocol["max_history"]
     batch_size = config.batch_size
 
@@ -95,4 +107,4 @@ def epochs(dataset: Dataset, spec: RunSpec, config: TrainingConfig) -> tuple[Cal
         return lambda epoch: slate_batches(log, weeks, batch_size, rng(epoch)), steps
     windows = training_windows(split, max_history, config.window_stride)
     steps = math.ceil(len(windows.starts) / batch_size)
-    return lambda epoch: training_batches(log, windows, batch_size, rng(epoch)), steps
+    return lambda epoch: training_batches(log, windows, batch_size, rng(epoch), task), steps

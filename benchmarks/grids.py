@@ -1,6 +1,7 @@
 """From a table to its texts: rounded, in the order in which they are shown."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from benchmarks.facts import FACTS
 from benchmarks.formats import NOT_APPLICABLE, Cell, Columns, Grid, Line, Panel
@@ -12,14 +13,19 @@ def grid(table: Table) -> Grid:
     spec = table.spec
     moved = f" (run on {table.dataset})" if table.dataset != spec.paper_dataset else ""
     paper = ", then the paper's" if spec.published else ""
-    costs = "; costs are means over seeds" if any(block.costs for block in spec.blocks) else ""
+    has_costs = bool(spec.appendix) or any(block.costs for block in spec.blocks)
+    costs = "; costs are means over seeds" if has_costs else ""
     legend = f"Percent: ours ± half-width{paper}; the best of ours is bold{costs}; {NOT_APPLICABLE}: not applicable."
     return Grid(
         name=f"Table {spec.number}",
         title=f"{spec.title}{moved}",
         heading=spec.heading,
         legend="" if spec.qualitative else legend,
-        panels=(_levels(table), *((_differences(table),) if spec.compared_with else ())),
+        panels=(
+            _levels(table),
+            *((_differences(table),) if spec.compared_with else ()),
+            *((_appendix(table),) if spec.appendix else ()),
+        ),
         notes=table.notes,
     )
 
@@ -41,6 +47,15 @@ def _differences(table: Table) -> Panel:
         tuple(Columns(block.name, block.columns) for block in spec.blocks),
         _lines(table, [row for row in spec.rows if is_compared(row, spec)], _difference_cells),
         f"Difference to the {base}, points; does the sign agree with the paper",
+    )
+
+
+def _appendix(table: Table) -> Panel:
+    """What the methods cost."""
+    facts = table.spec.appendix
+    lines = _lines(table, table.spec.rows, lambda row: (), facts)
+    return Panel(
+        (Columns(None, facts),), tuple(replace(line, cells=(line.states,), states=()) for line in lines), "Cost"
     )
 
 

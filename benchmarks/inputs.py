@@ -1,20 +1,25 @@
 """What a run reads, by its specification: the prepared data set, and text vectors where its model asks for them."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
+
+import numpy as np
 
 from baselines.registry import model_class
 from benchmarks.references import REFERENCES
 from synergen.contract import Task
 from synergen.data.dataset import Dataset, load_dataset
 from synergen.data.filters import Filter
+from synergen.data.harder_queries import HarderQueries, frequent_words, harder_queries, like_words
 from synergen.data.preparation import Rules, prepare_source, prepared_folder
 from synergen.data.prepared import read_manifest
+from synergen.data.queries import words_of
 from synergen.data.sources import find_source
 from synergen.errors import UserError
 from synergen.runs import RunSpec
-from synergen.text import TextVectors, encode_catalogue
+from synergen.text import Encoder, TextVectors, encode_catalogue
 
 
 def tasks_of_run(spec: RunSpec) -> list[Task]:
@@ -94,3 +99,22 @@ def vectors_for(
     if not reads_text(spec):
         return None
     return encode_catalogue(dataset.item_texts(), dataset.log.query_texts, spec.protocol["encoder"], progress=progress)
+
+
+def harder_queries_for(
+    spec: RunSpec, dataset: Dataset, progress: Callable[[int, int], None] | None = None
+) -> tuple[HarderQueries, np.ndarray | None]:
+    """Harder versions of a data set's queries, and vectors (Q' + 1, width) of them all where the run's model reads
+    text. Like words are neighbours under the protocol's frozen encoder.
+
+    Raises:
+        UserError: the encoder cannot be loaded, or gives vectors that are not finite.
+    """
+    texts, items, encoder = dataset.log.query_texts, dataset.item_texts(), spec.protocol["encoder"]
+    words, known = sorted({word for text in texts for word in words_of(text)}), frequent_words(items)
+    whole = replace(Encoder.parse(encoder), dimensions=None)
+    vectors = encode_catalogue([*known, *words], [], whole, progress=progress).items
+    harder = harder_queries(texts, like_words(words, vectors[len(known) :], known, vectors[: len(known)]))
+    if not reads_text(spec):
+        return harder, None
+    return harder, encode_catalogue(items, harder.texts, encoder, progress=progress).queries

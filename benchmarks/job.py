@@ -1,5 +1,6 @@
 """One run from its specification to its record."""
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
@@ -13,6 +14,7 @@ from benchmarks.calibrate import BOTH, calibration_record
 from benchmarks.environment import environment, peak_memory_mib
 from benchmarks.evaluator import (
     Evaluator,
+    PoolEvaluator,
     SlateEvaluator,
     audit,
     evaluator_for,
@@ -21,7 +23,7 @@ from benchmarks.evaluator import (
     validate,
 )
 from benchmarks.fit import build_for, fit, observe, rows_of
-from benchmarks.inputs import load_for, tasks_of_run, vectors_for
+from benchmarks.inputs import harder_queries_for, load_for, tasks_of_run, vectors_for
 from benchmarks.plan import tuning_of
 from benchmarks.references import REFERENCES, KnownTruth, Reference, knows_truth
 from benchmarks.views import View, has_slates, views
@@ -64,13 +66,12 @@ def _execute(spec: RunSpec, source: str, store: RunStore, device: str, scale: st
     dataset = load_for(source, spec.protocol)
     evaluator = evaluator_for(dataset, spec, device)
     known = KnownTruth.of(source, dataset.log) if has_slates(spec.protocol) and knows_truth(spec.dataset) else None
-    text = vectors_for(spec, dataset, lambda done, total: report("text", {"done": done, "total": total}))
+    text = vectors_for(spec, dataset, partial(_report_text, report))
     subject = _reference(spec, known) or build_for(spec, dataset, text).to(device)
     summary, seconds = _learn(subject, spec, dataset, evaluator, store, device, report)
-    ranks = {
-        view: evaluator.ranks(subject, Part.TEST, view, partial(_report_test, report, view))
-        for view in _views(spec, subject, dataset)
-    }
+    wanted = _views(spec, subject, dataset)
+    _hold_harder_queries(subject, wanted, spec, dataset, evaluator, report)
+    ranks, seconds_a_view = _test(subject, wanted, evaluator, report)
     calibration = None
     if isinstance(evaluator, SlateEvaluator) and has_ranking_head(subject):
         calibration = calibration_record(subject, evaluator, known, partial(_report_calibration, report))
@@ -85,6 +86,7 @@ def _execute(spec: RunSpec, source: str, store: RunStore, device: str, scale: st
         "data": _data_record(dataset, source) | {"audit": audit(dataset, evaluator, spec.protocol)},
         "training": _training_record(summary) if summary else {"stopped": "nothing to train"},
         "seconds": round(seconds, 1),
+        "test_seconds": seconds_a_view,
         "peak_memory_mib": peak_memory_mib(),
         "parameters": _parameters(subject),
         "environment": environment(),
@@ -122,6 +124,29 @@ def _learn(
     return summary, summary.seconds
 
 
+def _hold_harder_queries(
+    subject: Any, wanted: list[View], spec: RunSpec, dataset: Dataset, evaluator: Evaluator, report: Report
+) -> None:
+    """Let model and evaluator know the queries that views of harder queries ask, if there are such views."""
+    if isinstance(evaluator, PoolEvaluator) and any(view.queries for view in wanted):
+        encoding = partial(_report_text, report)
+        evaluator.harder, vectors = harder_queries_for(spec, dataset, encoding)
+        subject.hold_queries(evaluator.harder.texts, vectors)
+
+
+def _test(
+    subject: Any, wanted: list[View], evaluator: Evaluator, report: Report
+) -> tuple[dict[View, Ranks], dict[str, dict[str, float]]]:
+    """Test ranks by view, and the processor's seconds that they took, by task and name of the view."""
+    ranks: dict[View, Ranks] = {}
+    seconds: dict[str, dict[str, float]] = {}
+    for view in wanted:
+        start = time.process_time()
+        ranks[view] = evaluator.ranks(subject, Part.TEST, view, partial(_report_test, report, view))
+        seconds.setdefault(str(view.task), {})[view.name] = round(time.process_time() - start, 3)
+    return ranks, seconds
+
+
 def retest(
     spec: RunSpec, source: str, store: RunStore, device: str, candidates: str | None
 ) -> dict[str, dict[str, dict[str, float]]]:
@@ -137,7 +162,8 @@ def retest(
     if not chosen:
         raise UserError(f"run {spec.id} has candidates '{spec.protocol['candidates']}', and not '{candidates}'")
     evaluator = evaluator_for(dataset, spec, device)
-    return _metrics_by_task({view: evaluator.ranks(subject, Part.TEST, view) for view in chosen})
+    _hold_harder_queries(subject, chosen, spec, dataset, evaluator, _silent)
+    return _metrics_by_task(_test(subject, chosen, evaluator, _silent)[0])
 
 
 def _trained(spec: RunSpec, dataset: Dataset, store: RunStore) -> Recommender:
@@ -197,6 +223,14 @@ def _data_record(dataset: Dataset, source: str) -> dict[str, Any]:
         "events": log.n_events,
         "statistics": statistics(dataset),
     }
+
+
+def _silent(stage: str, state: dict[str, Any]) -> None:
+    pass
+
+
+def _report_text(report: Report, done: int, total: int) -> None:
+    report("text", {"done": done, "total": total})
 
 
 def _report_test(report: Report, view: View, done: int, total: int) -> None:

@@ -5,11 +5,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.stats import kendalltau
 
 from benchmarks.facts import timed_by_clock
 from benchmarks.references import ORACLE, POLICY
-from benchmarks.views import has_slates
+from benchmarks.views import QUESTIONS_OF_PAIRS, has_slates
+from synergen.evaluation.slates import SlateRanks
 from synergen.runs import Run
+
+_ORDERED_BY = "N@10"
 
 if TYPE_CHECKING:
     from benchmarks.tables import Row, Table
@@ -43,6 +47,8 @@ def notes(table: "Table", runs: Sequence[Run], registry_tasks: Mapping[str, froz
             "Differences are paired by seed and by user or request, their intervals made as those above; a sign is "
             "undecided where the 95 % interval holds 0."
         )
+    yield from _order_lines(table)
+    yield from _sample_lines(rows, runs)
     yield from _gap_lines(rows)
     yield from _calibration_lines(rows, runs)
     yield from _clock_lines(rows, runs)
@@ -123,6 +129,44 @@ def _validation(metric: str | Mapping[str, str]) -> str:
     if isinstance(metric, str):
         return metric
     return f"{' and '.join(f'{name} of {task}' for task, name in metric.items())} (their mean)"
+
+
+def _order_lines(table: "Table") -> Iterable[str]:
+    """Whether a pool of random candidates puts the methods into the order of the whole catalogue."""
+    pooled = {block.task: block for block in table.spec.blocks if block.reads is None and _ORDERED_BY in block.columns}
+    for block in table.spec.blocks:
+        if table.protocol.get("candidates") != "pool" or (block.reads or {}).get(_ORDERED_BY, ("",))[0] != "full":
+            continue
+        reached = [
+            {row.method.method: row.metrics[_ORDERED_BY].mean for row in table.rows if row.block == one and row.metrics}
+            for one in (pooled.get(block.task), block)
+        ]
+        common = [method for method in reached[0] if method in reached[1]]
+        if len(common) > 1:
+            pool, full = ([values[method] for method in common] for values in reached)
+            orders = (" > ".join(sorted(common, key=values.__getitem__, reverse=True)) for values in reached)
+            yield (
+                f"Order by {_ORDERED_BY} in {block.task}, pool of {table.protocol['negatives'] + 1}: "
+                f"{'; all items: '.join(orders)} (Kendall's tau-b {kendalltau(pool, full).statistic:.2f})."
+            )
+
+
+def _sample_lines(rows: Sequence["Row"], runs: Sequence[Run]) -> Iterable[str]:
+    """Methods whose ranks among the whole catalogue are of some users only."""
+    own = {run.record["id"]: run for run in runs}
+    fewer: dict[str, int] = {}
+    for row in rows:
+        key = (row.block.task or "", "full")
+        ranks = next((own[run_id].ranks[key] for run_id in row.runs if key in own[run_id].ranks), None)
+        if row.block.reads and not isinstance(ranks, SlateRanks | None):
+            asked = int(np.isfinite(ranks).sum())
+            if asked == QUESTIONS_OF_PAIRS:
+                fewer[row.method.method] = asked
+    if fewer:
+        yield (
+            f"Among all items, {', '.join(fewer)} rank for {QUESTIONS_OF_PAIRS:,} users drawn at random, the same for "
+            "each of them: they compare every item with every request by a network."
+        )
 
 
 def _gap_lines(rows: Sequence["Row"]) -> Iterable[str]:

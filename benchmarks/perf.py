@@ -11,14 +11,17 @@ from pathlib import Path
 
 import torch
 from rich import box
+from rich.console import Console
 from rich.table import Table
 
 if __package__ in (None, ""):  # python benchmarks/perf.py, without installation
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import measure
+from benchmarks.cost import costs
 from benchmarks.figures import decoder, evaluation, hstu, preparation, recbole, serving, training  # noqa: F401 - registers their figures
 from synergen.console import exit_status, page
+from synergen.data.sources import find_source
 from synergen.errors import UserError, unknown_name
 from synergen.files import write_json
 from synergen.precision import autocast_dtype
@@ -28,6 +31,7 @@ examples:
   python benchmarks/perf.py                                     all figures; those of preparation take minutes
   python benchmarks/perf.py --only rank_candidates_scaling      one figure; --only may be repeated
   python benchmarks/perf.py --threads 2 --json perf.json        on two threads, kept as JSON too
+  python benchmarks/perf.py --cost ml-100k --repeats 3          what each model of table 3 costs
 """
 
 
@@ -40,6 +44,12 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("--only", action="append", metavar="NAME", help="measure this figure alone; may be repeated")
+    p.add_argument(
+        "--cost",
+        metavar="NAME|DIR",
+        help="in place of the figures: seconds an epoch, milliseconds a request and parameters of each model of table "
+        "3 on this data set",
+    )
     p.add_argument("--json", type=Path, metavar="FILE", help="write the figures as a JSON list too")
     p.add_argument(
         "--threads",
@@ -62,17 +72,41 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> None:
     if options.threads < 1 or options.repeats < 1:
         raise UserError("--threads and --repeats must be 1 or more")
+    screen = page()
+    if options.cost:
+        _print_costs(options, screen)
+        return
     names = options.only or [name for name, one in measure.FIGURES.items() if one.ready]
     for name in names:
         if name not in measure.FIGURES:
             raise unknown_name("figure", name, measure.FIGURES)
-    setting = measure.Setting(options.threads, autocast_dtype("cpu") or torch.float32, options.repeats)
+    setting = _setting(options)
     found = [measure.measured(name, setting) for name in names]
-    screen = page()
     screen.print(_table(found, setting.repeats))
     for name, one in measure.FIGURES.items():
         if not (options.only or one.ready):
             screen.print(f"skipped {name}: it needs {one.needs}, see --help")
+    if options.json:
+        write_json(options.json, [asdict(one) for one in found])
+
+
+def _setting(options: argparse.Namespace) -> measure.Setting:
+    return measure.Setting(options.threads, autocast_dtype("cpu") or torch.float32, options.repeats)
+
+
+def _print_costs(options: argparse.Namespace, screen: Console) -> None:
+    name = find_source(options.cost).name
+    torch.set_num_threads(options.threads)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=f"cost on {name}, {options.threads} thread(s)")
+    for title in ("model", "parameters", "s an epoch", "ms a request"):
+        table.add_column(title, justify="left" if title == "model" else "right")
+    found = []
+    for one in costs(options.cost, name, _setting(options)):
+        found.append(one)
+        epoch = "" if one.seconds_an_epoch is None else f"{one.seconds_an_epoch:.1f}"
+        table.add_row(one.model, f"{one.parameters:,}", epoch, f"{one.milliseconds_a_request:.2f}")
+        screen.print(f"[dim]{one.model} measured[/]")
+    screen.print(table)
     if options.json:
         write_json(options.json, [asdict(one) for one in found])
 

@@ -31,6 +31,7 @@ from benchmarks.plan import plan, registry_tasks, scales
 from benchmarks.progress import Display, duration, label
 from benchmarks.size import planned_size
 from benchmarks.tables import Spec, Table, build, load_spec
+from benchmarks.tradeoff import plot_tradeoff
 from benchmarks.views import RANKING, has_slates
 from synergen.console import bars, exit_status, page
 from synergen.data.dataset import protocol_for
@@ -57,7 +58,12 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    p.add_argument("--table", type=int, required=True, help="1 to 4 as in the paper, or 5, recipes of the baselines")
+    p.add_argument(
+        "--table",
+        type=int,
+        required=True,
+        help="1 to 4 as in the paper; 5 recipes of the baselines, 6 joint or single-task training, 7 harder queries",
+    )
     p.add_argument(
         "--dataset",
         metavar="NAME|DIR",
@@ -131,6 +137,13 @@ def _table(options: argparse.Namespace, screen: Console) -> None:
     todo = {run.id: (method, run) for method, runs in wanted.items() for run in runs if finished[run.id] is None}
     planned = options.plan and items_known(options.dataset, spec.protocol) is not None
     _refuse_other_data(options.dataset, name, finished, needed=not planned)
+    if todo and not planned and not _is_here(options.dataset):
+        screen.print(
+            f"the data of {name} are not here: {len(todo)} runs without a record stay pending; to train them, give the "
+            "folder of the data set",
+            soft_wrap=True,
+        )
+        todo = {}
     forecast = _forecast(todo, options.scale, store)
     _announce(screen, spec, name, options, todo, forecast, store)
     if options.plan:
@@ -158,13 +171,15 @@ def _table(options: argparse.Namespace, screen: Console) -> None:
 
 
 def write_plots(table: Table, runs: dict[str, list[Run]], stem: Path) -> list[Path]:
-    """The calibration of the method that is read from the ranking head, of its first seed."""
+    """What joint training gains and costs, where a table has models trained both ways; and the calibration of the
+    method that is read from the ranking head, of its first seed."""
+    written = plot_tradeoff(table, stem.with_name(f"{stem.name}.tradeoff.png"))
     read = (run for row in table.spec.rows if row.head == RANKING for run in runs.get(row.method, ()))
     run = next((run for run in read if "calibration" in run.record), None)
     if run is None:
-        return []
+        return written
     title = f"Click probability of the ranking head\n{table.dataset}, seed {run.record['seed']}"
-    return plot_calibration(run, stem.with_name(f"{stem.name}.calibration.png"), title)
+    return written + plot_calibration(run, stem.with_name(f"{stem.name}.calibration.png"), title)
 
 
 def _protocol(options: argparse.Namespace, spec: Spec) -> dict[str, Any]:
@@ -199,6 +214,15 @@ def has_impressions(dataset: str, name: str, store: RunStore) -> bool:
     except UserError:
         return any(r["dataset"] == name and has_slates(r["protocol"]) for r in store.records())
     return source.has_impressions
+
+
+def _is_here(dataset: str) -> bool:
+    """Whether the files of a data set are at hand, or can be got."""
+    try:
+        find_source(dataset)
+    except UserError:
+        return False
+    return True
 
 
 def _refuse_other_data(dataset: str, name: str, finished: dict[str, Run | None], needed: bool) -> None:

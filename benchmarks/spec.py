@@ -108,6 +108,8 @@ class Spec:
     rows: tuple[RowSpec, ...]
     states: tuple[str, ...] = ()
     """Facts of the records that stand before the numbers of each row."""
+    appendix: tuple[str, ...] = ()
+    """Facts of the records that a panel behind the numbers shows of each row."""
     remarks: tuple[str, ...] = ()
     """What a reader should know of the paper's numbers."""
     dataset: str = "ml-100k"
@@ -118,6 +120,11 @@ class Spec:
     """What replaces the above on a log that does not say what its requests showed."""
     published: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """The paper's rows by key: cells by column, under the block's name where the table names its blocks."""
+
+    @property
+    def stated(self) -> tuple[str, ...]:
+        """All facts of the records that the table shows of each row."""
+        return (*self.states, *self.appendix)
 
     @property
     def qualitative(self) -> bool:
@@ -137,7 +144,7 @@ class Spec:
 
 
 def load_spec(number: int) -> Spec:
-    """A table by its number, 1 to 4 as in the paper.
+    """A table by its number: 1 to 4 are the paper's.
 
     Raises:
         UserError: no such table, or a fault in its file, which the message names.
@@ -146,7 +153,7 @@ def load_spec(number: int) -> Spec:
     if str(number) not in files:
         raise unknown_name("table", str(number), files)
     path = files[str(number)]
-    return parse_spec(_read(path), _read(_FOLDER / "published.yaml")[f"table{number}"], path.name)
+    return parse_spec(_read(path), _read(_FOLDER / "published.yaml").get(f"table{number}", {}), path.name)
 
 
 def parse_spec(raw: Any, published: Mapping[str, Mapping[str, Any]], where: str) -> Spec:
@@ -165,11 +172,13 @@ def parse_spec(raw: Any, published: Mapping[str, Mapping[str, Any]], where: str)
     if (base := table.get("compared_with")) is not None:
         _among("method", base, methods, f"{where}, compared_with")
     _check_protocol(table["protocol"], where)
-    for name in (states := tuple(table.get("states", ()))):
-        _among("fact", name, FACTS, f"{where}, states")
+    stated = {key: tuple(table.get(key, ())) for key in ("states", "appendix")}
+    for key, names in stated.items():
+        for name in names:
+            _among("fact", name, FACTS, f"{where}, {key}")
     remarks = tuple(table.get("remarks", ()))
     otherwise = _otherwise(table.get("without_impressions", {}), f"{where}, without_impressions")
-    parsed = {"blocks": blocks, "rows": rows, "states": states, "remarks": remarks, "published": published}
+    parsed = {"blocks": blocks, "rows": rows, **stated, "remarks": remarks, "published": published}
     return Spec(**table | parsed | {"without_impressions": otherwise})
 
 

@@ -152,7 +152,7 @@ def _row(
             values = [cases(ranks, metric) for ranks in found.values()]
             metrics[column] = interval(values, users_of_cases(next(iter(found.values()))))
     ids = tuple(run.record["id"] for run in sorted(runs, key=_seed) if _seed(run) in used)
-    known = facts_of((*spec.states, *block.costs), runs)
+    known = facts_of((*spec.stated, *block.costs), runs)
     return Row(row, block, "done" if metrics else "pending", len(ids), metrics, paper, ids, known)
 
 

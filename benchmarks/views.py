@@ -5,9 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from synergen.contract import Task
+from synergen.data.harder_queries import KINDS
 
 RETRIEVAL, RANKING = "retrieval", "ranking"
 """The two heads that a model may be read from; most models have the first one only."""
+
+QUESTIONS_OF_PAIRS = 2_000
+"""Questions that a `PairRecommender` is asked about the whole catalogue, each of them a network over V pairs."""
 
 
 @dataclass(frozen=True)
@@ -20,11 +24,14 @@ class View:
     head: str = RETRIEVAL
     strongest: bool = False
     """Whether the strongest action of the log is wanted, and not any; where requests have slates."""
+    queries: str | None = None
+    """How queries are made harder, a kind of `synergen.data.harder_queries`; None where they stay as they are."""
 
     @property
     def name(self) -> str:
         """What records and specifications call it, beside its task."""
-        return view_name(self.candidates + (", strongest action" if self.strongest else ""), self.head)
+        asked = [self.candidates, *(["strongest action"] if self.strongest else []), *filter(None, [self.queries])]
+        return view_name(", ".join(asked), self.head)
 
 
 def view_name(candidates: str, head: str) -> str:
@@ -38,7 +45,8 @@ def has_slates(protocol: Mapping[str, Any]) -> bool:
 
 
 def views(tasks: Iterable[Task], protocol: Mapping[str, Any], has_ranking_head: bool, n_actions: int) -> list[View]:
-    """What is ranked of a run: the protocol's candidates by each head, and the whole catalogue by the retrieval head.
+    """What is ranked of a run: the protocol's candidates by each head, and the whole catalogue by the retrieval head;
+    pools also for harder queries, where searches are part of the protocol.
 
     The whole catalogue is too dear for a ranking head, and on slates for a recommendation that no table asks for.
     """
@@ -51,4 +59,6 @@ def views(tasks: Iterable[Task], protocol: Mapping[str, Any], has_ranking_head: 
             found += [View(task, "slate", head, strongest=True) for head in heads]
         if not (slates and task is Task.RECOMMENDATION):
             found.append(View(task, "full"))
+        if task is Task.SEARCH and protocol["candidates"] == "pool":
+            found += [View(task, "pool", queries=kind) for kind in KINDS]
     return list(dict.fromkeys(found))

@@ -32,7 +32,7 @@ BEAUTY = "SYNERGEN_BEAUTY"
 CURVE = "SYNERGEN_SHIPPED_CURVE"
 """The environment variable that names the file of RecBole's training on ml-100k."""
 
-_EVENTS = 50
+_EVENTS, _STRIDE = 50, 10
 _OUR_STEPS, _THEIR_STEPS = 32, 4
 """Of a turn."""
 
@@ -94,10 +94,11 @@ def eval_full_vs_recbole(setting: Setting) -> Value:
 def time_to_ndcg_vs_recbole(setting: Setting) -> Value:
     """Time until our training of SASRec reaches the best validation NDCG@10 of RecBole's training, over RecBole's time.
 
-    ml-100k and our settings are those of table 2, both are validated by our evaluator on the same
-    events. Time is that of the processor and of training alone; ours is the median over as many seeds as there are
-    repeats. SYNERGEN_SHIPPED_CURVE names the file that benchmarks/shipped.py writes of RecBole's training: hours, if it
-    is not there or not at its end.
+    ml-100k is that of table 2, both are validated by our evaluator on the same events. Our settings are those by hand,
+    with windows that begin every 10 events: as in RecBole's rows, nearly all targets then have a full history. Time is
+    that of the processor and of training alone; ours is the median over as many seeds as there are repeats.
+    SYNERGEN_SHIPPED_CURVE names the file that benchmarks/shipped.py writes of RecBole's training: hours, if it is not
+    there or not at its end.
     """
     from benchmarks.shipped import table_dataset, training_curve
 
@@ -141,11 +142,12 @@ def _seconds_to(wanted: float, dataset: Dataset, seed: int, dtype: torch.dtype) 
     """Seconds of the processor until a training of our SASRec reaches a validation NDCG@10.
 
     Raises:
-        UserError: the training of table 2 would stop before.
+        UserError: early stopping would end the training before.
     """
     from baselines.recbole_models import SASRec
 
-    run = make_run("SASRec", "recommendation", {}, load_spec(2).protocol, "ml-100k", "cpu", seed)
+    stride = {"window_stride": _STRIDE}
+    run = make_run("SASRec", "recommendation", {}, load_spec(2).protocol, "ml-100k", "cpu", seed, stride, by_hand=True)
     training, seconds, best, best_epoch = TrainingConfig(**run.trainer), 0.0, 0.0, 0
     torch.manual_seed(seed)
     model = SASRec(dataset.view(None, None), **run.settings)

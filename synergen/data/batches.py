@@ -98,15 +98,23 @@ def alike(
         yield batches[i]
 
 
-def training_batches(log: EventLog, windows: Windows, batch_size: int, rng: np.random.Generator) -> Iterator[Batch]:
+def training_batches(
+    log: EventLog, windows: Windows, batch_size: int, rng: np.random.Generator, task: Task | None = None
+) -> Iterator[Batch]:
     """One epoch in random order. Batches hold windows of like length and an equal number of targets (that of
-    `batch_size` average windows), so that a mean over a batch's targets weighs every event of the log alike."""
+    `batch_size` average windows), so that a mean over a batch's targets weighs every event of the log alike.
+
+    Args:
+        task: only events of this kind are targets; all of them are context.
+    """
     sizes = (windows.stops - windows.starts, windows.target_counts)
     for chosen in alike(sizes, windows.target_counts, batch_size, rng):
         events = gather(log, windows.starts[chosen], windows.stops[chosen])
         offset = tensor(windows.first_targets[chosen] - windows.starts[chosen])
         steps = torch.arange(events.items.shape[1])
         targets = events.valid & (steps >= offset[:, None])  # (B, T)
+        if task is not None:
+            targets &= (events.queries > 0) == (task is Task.SEARCH)
         wanted = torch.zeros_like(events.actions) if log.action_is_outcome else events.actions
         users = tensor(log.users[windows.starts[chosen]] + 1)
         yield Batch(events, targets, wanted, tensor(chosen), users=users)
@@ -124,13 +132,20 @@ class Question:
 
 
 def questions(
-    log: EventLog, split: EventSplit, part: Part, task: Task, max_history: int, batch_size: int
+    log: EventLog,
+    split: EventSplit,
+    part: Part,
+    task: Task,
+    max_history: int,
+    batch_size: int,
+    among: np.ndarray | None = None,
 ) -> Iterator[Question]:
-    """Every question of a part and task, in batches of like history length."""
+    """Every question of a part and task, or those numbered `among`, in batches of like history length."""
     asked = split.questions(part, task)  # (Q,)
     left_out = split.left_out(asked)
     lengths = np.minimum(asked - log.offsets[log.users[asked]], max_history)
-    order = np.argsort(lengths, kind="stable")
+    among = np.arange(len(asked)) if among is None else among
+    order = among[np.argsort(lengths[among], kind="stable")]
     for at in range(0, len(order), batch_size):
         numbers = order[at : at + batch_size]
         events = asked[numbers]

@@ -1,4 +1,4 @@
-"""Figures for a paper. Nothing here touches pyplot, so importing it chooses no backend for anybody else."""
+"""How well probabilities are calibrated, as a figure."""
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
@@ -11,29 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from synergen.evaluation.calibration import Reliability
-from synergen.files import write_atomically
+from synergen.plot_style import GREY, MARKS, ONE_COLUMN, STYLE, plain, save
 
-_GREY = "#666666"
-_MARKS = (  # colours of Okabe and Ito, which the colour-blind can tell apart
-    ("#0072B2", "o"),
-    ("#D55E00", "s"),
-    ("#009E73", "^"),
-    ("#CC79A7", "D"),
-    ("#E69F00", "v"),
-    ("#56B4E9", "P"),
-)
 _LINE: dict[str, Any] = {"linewidth": 1, "markersize": 4, "markeredgecolor": "white", "markeredgewidth": 0.4}
-_STYLE: dict[Any, Any] = {
-    "font.size": 8,
-    "axes.titlesize": 9,
-    "axes.linewidth": 0.6,
-    "axes.edgecolor": _GREY,
-    "xtick.color": _GREY,
-    "ytick.color": _GREY,
-    "xtick.labelcolor": "black",
-    "ytick.labelcolor": "black",
-    "pdf.fonttype": 42,  # TrueType: publishers refuse Type 3
-}
 
 
 def reliability_plot(path: Path, curves: Mapping[str, Reliability], title: str, *, log: bool = False) -> None:
@@ -50,11 +30,11 @@ def reliability_plot(path: Path, curves: Mapping[str, Reliability], title: str, 
     """
     low, high = _limits(list(curves.values()), log)
     cells = np.geomspace(low, high, 41) if log else np.linspace(low, high, 41)
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(3.4, 4.6), layout="constrained")  # inches: one column of a paper
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(ONE_COLUMN, 4.6), layout="constrained")
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-        above.plot((low, high), (low, high), color=_GREY, linewidth=0.8, dashes=(5, 3), label="perfect")
-        for (name, curve), (colour, marker) in zip(curves.items(), cycle(_MARKS), strict=False):
+        above.plot((low, high), (low, high), color=GREY, linewidth=0.8, dashes=(5, 3), label="perfect")
+        for (name, curve), (colour, marker) in zip(curves.items(), cycle(MARKS), strict=False):
             ends = np.maximum(curve.low, low), curve.high
             above.vlines(curve.predicted, *ends, color=colour, linewidth=0.8, alpha=0.6)
             observed = np.where(np.array(curve.observed) >= low, curve.observed, np.nan)
@@ -69,14 +49,10 @@ def reliability_plot(path: Path, curves: Mapping[str, Reliability], title: str, 
         below.set(xlabel="predicted probability", ylabel="predictions", ylim=(0, None))
         below.yaxis.set_major_formatter(PercentFormatter(1))
         for axes in (above, below):
-            axes.spines[["top", "right"]].set_visible(False)
-            axes.grid(color="#e6e6e6", linewidth=0.5)
-            axes.set_axisbelow(True)
+            plain(axes)
         figure.align_ylabels()
         figure.legend(loc="outside lower center", ncols=1, frameon=False)
-        write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=300))
-        undated = {"CreationDate": None}
-        write_atomically(path.with_suffix(".pdf"), lambda file: figure.savefig(file, format="pdf", metadata=undated))
+        save(figure, path)
 
 
 def _limits(curves: Sequence[Reliability], log: bool) -> tuple[float, float]:

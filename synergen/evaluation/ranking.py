@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -50,14 +51,22 @@ def pool_ranks(
     max_history: int,
     batch_size: int = 256,
     device: str = "cpu",
+    rephrased: np.ndarray | None = None,
     report: Report | None = None,
 ) -> np.ndarray:
-    """(Q,) float64 rank of the item of each question in its pool (Q, 1 + K), positive first."""
+    """(Q,) float64 rank of the item of each question in its pool (Q, 1 + K), positive first.
+
+    Args:
+        rephrased: the query that is asked in place of each, by its id; the histories stay as they are.
+    """
     ranks, done = np.full(len(split.questions(part, task)), np.nan), 0
     with inference(model) as score:
         for question in questions(log, split, part, task, max_history, batch_size):
             candidates = torch.from_numpy(pool[question.numbers]).to(device)
-            scores = score(question.requests.to(device), candidates)
+            requests = question.requests
+            if rephrased is not None:
+                requests = replace(requests, queries=torch.from_numpy(rephrased)[requests.queries])
+            scores = score(requests.to(device), candidates)
             ranks[question.numbers] = rank_of_positive(
                 scores, torch.zeros(len(scores), dtype=torch.long, device=scores.device), None
             ).cpu()
@@ -77,18 +86,24 @@ def full_ranks(
     max_history: int,
     batch_size: int = 256,
     device: str = "cpu",
+    among: np.ndarray | None = None,
     report: Report | None = None,
 ) -> np.ndarray:
     """(Q,) float64 rank of the item of each question among all items that the user had not touched before. Exact: every
-    item is scored."""
+    item is scored.
+
+    Args:
+        among: numbers of the questions to ask, by default all; the ranks of the others are NaN.
+    """
     ranks, done = np.full(len(split.questions(part, task)), np.nan), 0
+    total = len(ranks) if among is None else len(among)
     with _at_rest(model):
         if isinstance(model, DotProductRecommender):
             rank = _rank_by_products(model)
         else:
             rank = _rank_by_scores(model, log.n_items)
             batch_size = max(1, min(batch_size, SCORES_AT_ONCE // log.n_items))
-        for question in questions(log, split, part, task, max_history, batch_size):
+        for question in questions(log, split, part, task, max_history, batch_size, among):
             rows, touched = history_pairs(log, question.users, question.events)
             found = rank(
                 question.requests.to(device), question.targets.to(device), (rows.to(device), touched.to(device))
@@ -96,7 +111,7 @@ def full_ranks(
             ranks[question.numbers] = found.cpu()
             done += len(question.numbers)
             if report:
-                report(done, len(ranks))
+                report(done, total)
     return ranks
 
 

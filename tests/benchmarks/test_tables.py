@@ -15,6 +15,7 @@ from benchmarks.exports import to_csv, to_json, write
 from benchmarks.formats import latex, markdown
 from benchmarks.grids import grid
 from benchmarks.tables import Run, Spec, Table, build, load_spec
+from benchmarks.views import QUESTIONS_OF_PAIRS
 from synergen.errors import UserError
 from synergen.evaluation.slates import SlateRanks
 from synergen.runs import RunStore
@@ -26,7 +27,9 @@ REGISTRY = {
     "Popularity": frozenset({"recommendation", "search"}),
     "BM25": frozenset({"search"}),
 }
-TABLE3 = load_spec(3)
+WHOLE = load_spec(3)
+TABLE3 = replace(WHOLE, blocks=WHOLE.blocks[:2], appendix=())
+"""Without the blocks that rank all items, and without costs."""
 
 
 def make_run(model: str, seed: int, ranks: dict[str, list[float]], **changes: Any) -> Run:
@@ -48,6 +51,8 @@ def make_run(model: str, seed: int, ranks: dict[str, list[float]], **changes: An
         "training": {"epochs": 7, "best_epoch": 5, "stopped": "early stopping"},
         "settings": {},
         "parameters": {"dense": 100, "sparse": 900},
+        "seconds": 14.0,
+        "environment": {"accelerator": None},
     }
     by_key = {(task, "pool"): np.array(values) for task, values in ranks.items()}
     return Run(record | changes, by_key)
@@ -144,12 +149,52 @@ def test_notes_say_how_the_numbers_were_made(table: Table) -> None:
         "Data set is ml_100k, not the paper's ebook-search: levels are not comparable",
         "targets in own history: 0.25",
         "R@10 of most popular: 0.15",
-        "Pending, model not in the registry: UnifiedSSR, UniSAR, USER, SESRec, TEM, CoPPS.",
+        "Pending, model not in the registry: UnifiedSSR, UniSAR, USER, SESRec, TEM, CoPPS, Dense, RRF.",
         "Pending, no finished run: BERT4Rec, Popularity, BM25.",
         "CoPPS row cannot be of one run",
     ):
         assert part in notes
     assert "perhaps too short" not in notes
+
+
+def test_the_orders_of_both_protocols_stand_side_by_side() -> None:
+    """Recommendation N@10 of constant ranks: pool SynerGen 1, SASRec 2, Popularity 3, so in that order; all items
+    SASRec 1, SynerGen 2, Popularity 3: two of three pairs agree, tau = (2 - 1) / 3."""
+    pool, full = {"SynerGen": 1, "SASRec": 2, "Popularity": 3}, {"SynerGen": 2, "SASRec": 1, "Popularity": 3}
+    runs = {}
+    for model in pool:
+        run = make_run(model, 0, {"recommendation": [pool[model]] * 4})
+        run.ranks["recommendation", "full"] = np.full(4, float(full[model]))
+        runs[model] = [run]
+    table = build(WHOLE, runs, REGISTRY)
+    assert (
+        "Order by N@10 in recommendation, pool of 100: SynerGen > SASRec > Popularity; all items: "
+        "SASRec > SynerGen > Popularity (Kendall's tau-b 0.33)."
+    ) in table.notes
+    assert not any("Order by N@10 in search" in note for note in table.notes)
+    assert not any("drawn at random" in note for note in table.notes if "Among all items" in note)
+
+
+def test_ranks_of_a_sample_are_said_to_be_such() -> None:
+    """3,000 users, of whom the model was asked for 2,000."""
+    run = make_run("SASRec", 0, {"recommendation": [1.0] * 3000})
+    run.ranks["recommendation", "full"] = np.where(np.arange(3000) < QUESTIONS_OF_PAIRS, 1.0, np.nan)
+    table = build(WHOLE, {"SASRec": [run]}, REGISTRY)
+    assert "Among all items, SASRec rank for 2,000 users drawn at random" in notes_of(table)
+
+
+def test_costs_stand_behind_the_numbers() -> None:
+    """7 epochs in 14 seconds; 0.5 s for the 4 users of the pool are 125 ms each; older records do not say."""
+    new = make_run("SynerGen", 0, {"recommendation": [1.0] * 4}, test_seconds={"recommendation": {"pool": 0.5}})
+    table = build(WHOLE, {"SynerGen": [new], "SASRec": SASREC}, REGISTRY)
+    cost = grid(table).panels[-1]
+    assert (cost.name, cost.columns[0].titles) == ("Cost", WHOLE.appendix)
+    cells = {line.method: [cell.ours for cell in line.cells[0]] for line in cost.lines}
+    assert cells["SynerGen"] == ["1 k", "14", "2.0", "125.00", "–"]
+    assert cells["SASRec"] == ["1 k", "14", "2.0", "–", "–"]
+    assert cells["BERT4Rec"] == [""] * 5
+    line = next(csv.DictReader(io.StringIO(to_csv(table))))
+    assert (line["params"], line["ms/request"]) == ("1000.0", "125.0")
 
 
 def test_full_ranking_and_a_single_seed_are_described_as_such() -> None:
