@@ -48,6 +48,7 @@ class UniSARSettings(PointwiseSettings):
 
     max_history, max_of_kind: the last events that are read, of both kinds together and of each.
     width: of everything between the tables and the scores; id_width: of item, user and word vectors in their tables.
+    places: whether an event's place is counted from the oldest event that is read, as in the repository, or the newest.
     inputs: what an item's table is made of: id vectors, projected text vectors, or their sum.
     experts: of each task, and as many that both share.
     search_weight: of the search requests' loss beside that of the recommendations.
@@ -57,6 +58,7 @@ class UniSARSettings(PointwiseSettings):
 
     max_history: int = 50
     max_of_kind: int = 30
+    places: str = "oldest"
     inputs: Inputs = "id"
     id_width: int = 32
     width: int = 64
@@ -74,6 +76,8 @@ class UniSARSettings(PointwiseSettings):
         super().__post_init__()
         if self.inputs not in get_args(Inputs):
             raise unknown_name("inputs", self.inputs, get_args(Inputs))
+        if self.places not in ("oldest", "newest"):
+            raise unknown_name("places", self.places, ("oldest", "newest"))
         sizes = ("max_history", "max_of_kind", "id_width", "width", "heads", "experts", "alignment_negatives")
         refuse_below(self, 1, *sizes)
         refuse_below(self, 0, "search_weight", "alignment_weight", "contrast_weight")
@@ -194,14 +198,15 @@ class UniSAR(PairRecommender):
         self.queries.hold(texts)
 
     def _encoded(self, history: Histories) -> tuple[Encoded, Encoded]:
-        kinds = by_kind(history.last(self.settings.max_history), self.settings.max_of_kind)
+        s = self.settings
+        kinds = by_kind(history.last(s.max_history), s.max_of_kind, s.places == "newest")
         vectors = [self._item_vectors(kind.items) for kind in kinds]
         vectors[1] = vectors[1] + self._query_vectors(kinds[1].queries)
-        placed = [x + self.places[kind.places] for x, kind in zip(vectors, kinds, strict=True)]
+        placed = [x + self.places[kind.places_in_all] for x, kind in zip(vectors, kinds, strict=True)]
         encoded = []
         for this, other, side in ((0, 1, self.recommended), (1, 0, self.searched)):
             across = self.between(placed[this], (placed[other], kinds[other].valid))
-            encoded.append(Encoded(kinds[this], across, *side(vectors[this], across, kinds[this].valid)))
+            encoded.append(Encoded(kinds[this], across, *side(vectors[this], across, kinds[this])))
         return encoded[0], encoded[1]
 
     def _read(self, asked: Asked, recommended: Encoded, searched: Encoded) -> list[Reading]:

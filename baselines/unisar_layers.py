@@ -18,28 +18,37 @@ class Kind:
 
     items: Tensor  # (B, T) int64
     queries: Tensor  # (B, T) int64, 0 in recommendation
-    places: Tensor  # (B, T) int64: each event's place among the kept events of both kinds
+    places: Tensor  # (B, T) int64: each event's place among the events of its kind
+    places_in_all: Tensor  # (B, T) int64: its place among those of both kinds
     valid: Tensor  # (B, T) bool
 
     @classmethod
-    def packed(cls, history: Histories, kept: Tensor, places: Tensor) -> Self:
+    def packed(cls, history: Histories, kept: Tensor, places: Tensor, places_in_all: Tensor) -> Self:
         """Those events of a history that are `kept` (B, T) bool."""
         width = max([1, *kept.sum(1).tolist()])
         order = (~kept).long().argsort(dim=1, stable=True)[:, :width]  # (B, width): the kept ones first
         valid = kept.gather(1, order)
-        items, queries, places = (x.gather(1, order) * valid for x in (history.items, history.queries, places))
-        return cls(items, queries, places, valid)
+        columns = history.items, history.queries, places, places_in_all
+        items, queries, places, places_in_all = (column.gather(1, order) * valid for column in columns)
+        return cls(items, queries, places, places_in_all, valid)
 
 
-def by_kind(history: Histories, most: int) -> tuple[Kind, Kind]:
-    """The most recent recommendation events and the most recent searches of a history, `most` of each."""
+def by_kind(history: Histories, most: int, from_newest: bool = False) -> tuple[Kind, Kind]:
+    """The most recent recommendation events and the most recent searches of a history, `most` of each.
+
+    Args:
+        from_newest: places are counted from the newest event, 0, or else from the oldest one that is kept.
+    """
     searched = history.queries > 0
-    kept = []
-    for kind in (history.valid & ~searched, history.valid & searched):
-        from_here = kind.sum(1, keepdim=True) - kind.cumsum(1) + 1  # (B, T): events of the kind from each one on
-        kept.append(kind & (from_here <= most))
-    places = (kept[0] | kept[1]).cumsum(1) - 1
-    return Kind.packed(history, kept[0], places), Kind.packed(history, kept[1], places)
+    kept = [kind & (_places(kind, True) < most) for kind in (history.valid & ~searched, history.valid & searched)]
+    in_all = _places(kept[0] | kept[1], from_newest)
+    recommended, found = (Kind.packed(history, kind, _places(kind, from_newest), in_all) for kind in kept)
+    return recommended, found
+
+
+def _places(some: Tensor, from_newest: bool) -> Tensor:
+    """(B, T): 0, 1, … where `some` (B, T) is true."""
+    return (some.flip(1).cumsum(1).flip(1) if from_newest else some.cumsum(1)) - 1
 
 
 class Stacked(nn.Linear):
@@ -114,16 +123,16 @@ class Side(nn.Module):
         self.pooling = TargetAttention(width, width)
         self.contrast = Contrast(width, temperature)
 
-    def forward(self, x: Tensor, across: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, across: Tensor, kind: Kind) -> tuple[Tensor, Tensor]:
         """Events (B, T, D) after reading one another, and these after reading what the other kind did to them.
 
         Args:
-            x: (B, T, D), and those of them that are valid (B, T).
+            x: (B, T, D).
             across: (B, T, D): the events after reading those of the other kind.
         """
-        placed = x + self.places[: x.shape[1]]
-        alone = self.alone(placed, (placed, valid))
-        return alone, self.fusion(alone, (alone, valid), (across, valid))
+        placed = x + self.places[kind.places]
+        alone = self.alone(placed, (placed, kind.valid))
+        return alone, self.fusion(alone, (alone, kind.valid), (across, kind.valid))
 
 
 class Extraction(nn.Module):

@@ -62,7 +62,7 @@ def fit(
         UserError: a loss or gradient that is not finite, or a GPU whose memory does not suffice.
     """
     config = training_of(spec)
-    batches, steps = epochs(dataset, spec, config, _only_targets(spec))
+    batches, steps = epochs(dataset, spec, config, only_targets(spec))
     try:
         return train(
             model, config, batches, steps, validate, seed=spec.seed, checkpoint=checkpoint, device=device, report=report
@@ -81,7 +81,7 @@ def observe(model: Recommender, dataset: Dataset) -> float:
     return time.perf_counter() - start
 
 
-def _only_targets(spec: RunSpec) -> Task | None:
+def only_targets(spec: RunSpec) -> Task | None:
     """The kind of events that a run learns from, where it is not all. A model of both tasks that a run trains for one
     does without the other's events as targets; a model that serves one task only chooses for itself."""
     return None if spec.task == "joint" or len(tasks_of(spec.model)) == 1 else Task(spec.task)

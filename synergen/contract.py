@@ -216,7 +216,7 @@ class PairRecommender(Recommender):
     def score(self, requests: Requests, candidates: Tensor) -> Tensor:
         """Some candidates at a time, so that memory is bounded whatever the catalogue."""
         read = self.read(requests)
-        at_once = max(1, _NUMBERS_AT_ONCE // (len(requests.times) * self.pair_width))
+        at_once = max(1, _NUMBERS_AT_ONCE // max(1, len(requests.times) * self.pair_width))
         return torch.cat([self.compare(read, some) for some in candidates.split(at_once, dim=-1)], dim=-1)
 
 

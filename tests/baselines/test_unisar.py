@@ -74,20 +74,24 @@ def test_alignment_and_contrast_are_the_authors(
     torch.testing.assert_close(model._alignment(searched.kind), values["alignment"], rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("from_newest", [False, True])
 @pytest.mark.parametrize("most", [1, 2, 30])
-def test_kinds_are_the_last_events_of_each(most: int, make_histories: Callable[..., Histories]) -> None:
+def test_kinds_are_the_last_events_of_each(
+    most: int, from_newest: bool, make_histories: Callable[..., Histories]
+) -> None:
     """Expected: Python lists, an event at a time."""
     torch.manual_seed(3)
     history = make_histories([*ROWS, []])
     history = replace(history, queries=torch.randint(0, 3, history.items.shape) * history.valid)
-    found = by_kind(history, most)
+    found = by_kind(history, most, from_newest)
     for row, length in enumerate(history.lengths.tolist()):
         events = list(zip(history.items[row].tolist(), history.queries[row].tolist(), strict=True))[:length]
         at = [[t for t, event in enumerate(events) if (event[1] > 0) == searched][-most:] for searched in (False, True)]
-        places = {t: place for place, t in enumerate(sorted(at[0] + at[1]))}
+        in_all = sorted(at[0] + at[1], reverse=from_newest)
         for kind, kept in zip(found, at, strict=True):
-            columns = (kind.items[row], kind.queries[row], kind.places[row])
-            expected = [(*events[t], places[t]) for t in kept]
+            columns = (kind.items[row], kind.queries[row], kind.places[row], kind.places_in_all[row])
+            own = sorted(kept, reverse=from_newest)
+            expected = [(*events[t], own.index(t), in_all.index(t)) for t in kept]
             assert list(zip(*(x[kind.valid[row]].tolist() for x in columns), strict=True)) == expected
             assert kind.valid[row].tolist() == [True] * len(kept) + [False] * (kind.valid.shape[1] - len(kept))
             assert not any(x[~kind.valid[row]].any() for x in columns)
@@ -252,6 +256,7 @@ def test_items_may_be_made_of_text(
     ("settings", "said"),
     [
         ({"inputs": "texts"}, "unknown inputs 'texts'"),
+        ({"places": "newer"}, "unknown places 'newer'"),
         ({"width": 9}, "width is 9; it must be a multiple of heads"),
         ({"max_of_kind": 0}, "max_of_kind is 0"),
         ({"search_weight": -1.0}, "search_weight is -1.0"),

@@ -14,6 +14,7 @@ import pytest
 from toys import toy_tables
 
 from benchmarks import run
+from synergen.data.harder_queries import KINDS
 from synergen.runs import RunStore
 
 ROOT = Path(run.__file__).resolve().parents[1]
@@ -98,6 +99,9 @@ def test_records_say_how_the_number_was_made(finished):
     assert record["training"]["stopped"] in ("early stopping", "epoch limit")
     assert len(record["training"]["curve"]) == record["training"]["epochs"]
     assert set(record["metrics"]["recommendation"]) == {"pool", "full"}
+    assert set(record["test_seconds"]["recommendation"]) == {"pool", "full"}
+    searched = next(r for r in RunStore(finished).records() if r["model"] == "BM25")
+    assert set(searched["metrics"]["search"]) == {"pool", "full", *(f"pool, {kind}" for kind in KINDS)}
     assert record["environment"]["versions"]["torch"].startswith("2.")
     assert record["parameters"]["sparse"] > 0
     assert record["data"]["statistics"]["users with fewer than 3 events"] == 0

@@ -303,6 +303,20 @@ def test_batches_cover_an_epoch_and_carry_nearly_equal_numbers_of_targets(toy):
     assert all(torch.equal(a.events.items, b.events.items) for a, b in zip(batches, again, strict=True))
 
 
+def test_targets_of_one_kind_are_those_with_a_query_or_those_without(toy):
+    windows = training_windows(toy.split, 4)
+    totals = []
+    for task in (None, *Task):
+        targets = 0
+        for batch in training_batches(toy.log, windows, 8, np.random.default_rng(0), task):
+            targets += int(batch.targets.sum())
+            if task is not None:
+                assert ((batch.events.queries > 0) == (task is Task.SEARCH))[batch.targets].all()
+        totals.append(targets)
+    assert totals[0] == totals[1] + totals[2]
+    assert min(totals) > 0
+
+
 def test_gather_pads_on_the_right_and_hides_the_query_of_feed_events(toy):
     log = toy.log
     history = gather(log, np.array([0, 3, 5]), np.array([3, 3, 6]))

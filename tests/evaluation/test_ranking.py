@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from synergen.contract import DotProductRecommender, Recommender, Requests, Task
+from synergen.contract import DotProductRecommender, PairRecommender, Recommender, Requests, Task
 from synergen.data.candidates import pools
 from synergen.data.splits import LeaveOneOut, Part
 from synergen.evaluation import catalogue
@@ -67,6 +67,24 @@ class Scores(Recommender):
         return self.model.score(requests, candidates)
 
 
+class Pairs(PairRecommender):
+    """The scores of `Coarse`, by chunks; notes how many candidates it is asked to compare."""
+
+    tasks = frozenset(Task)
+    pair_width = 1 << 12
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.compared: list[int] = []
+
+    def read(self, requests: Requests) -> Requests:
+        return requests
+
+    def compare(self, read: Requests, candidates: Tensor) -> Tensor:
+        self.compared.append(candidates.shape[-1])
+        return Coarse().score(read, candidates)
+
+
 def plain_full_ranks(toy, part, task) -> np.ndarray:
     log, ranks = toy.log, np.full(toy.log.n_users, np.nan)
     for user in range(log.n_users):
@@ -99,6 +117,43 @@ def test_full_ranks_by_vectors_are_those_by_scores(toy, task, batch_size, tile, 
     ranks = full_ranks(model, *rest, max_history=50, batch_size=batch_size)
     np.testing.assert_array_equal(ranks, full_ranks(Scores(model), *rest, max_history=50))
     assert (ranks % 1 == 0.5).any()  # there are ties
+
+
+def test_a_model_that_compares_pairs_does_so_in_chunks(toy):
+    """30 requests of 4,096 numbers a pair: 2^22 of them are 34 candidates, of the toy's catalogue."""
+    model, rest = Pairs(), (toy.log, toy.split, Part.TEST, Task.RECOMMENDATION)
+    ranks = full_ranks(model, *rest, max_history=50)
+    np.testing.assert_array_equal(ranks, full_ranks(Coarse(), *rest, max_history=50))
+    assert max(model.compared) == (1 << 22) // (30 << 12)
+    assert sum(model.compared) == toy.log.n_items
+    pool = pools(toy.log, toy.split, Part.TEST, Task.RECOMMENDATION, seed=1)
+    np.testing.assert_array_equal(
+        pool_ranks(model, *rest, pool, max_history=50), pool_ranks(Coarse(), *rest, pool, max_history=50)
+    )
+
+
+def test_some_questions_have_the_ranks_that_they_have_among_all(toy):
+    rest = (toy.log, toy.split, Part.TEST, Task.RECOMMENDATION)
+    everyone, seen = full_ranks(Coarse(), *rest, max_history=50), []
+    among = np.array([3, 11, 29])
+    some = full_ranks(
+        Coarse(), *rest, max_history=50, among=among, report=lambda done, total: seen.append((done, total))
+    )
+    assert np.flatnonzero(np.isfinite(some)).tolist() == among.tolist()
+    np.testing.assert_array_equal(some[among], everyone[among])
+    assert seen[-1] == (3, 3)
+
+
+def test_other_queries_are_asked_and_histories_stay(toy):
+    """Reference: `Coarse` adds the query's number to what it ranks by."""
+    rest = (toy.log, toy.split, Part.TEST, Task.SEARCH)
+    pool = pools(*rest, seed=1)
+    rephrased = np.random.default_rng(0).permutation(len(toy.log.query_texts))
+    ranks = pool_ranks(Coarse(), *rest, pool, max_history=50, rephrased=rephrased)
+    for number, event in enumerate(toy.split.questions(Part.TEST, Task.SEARCH)):
+        last, query = toy.log.items[event - 1], rephrased[toy.log.queries[event]]
+        scores = [(c * 7 + last * 3 + query) % 11 for c in pool[number]]
+        assert ranks[number] == 1 + sum(s > scores[0] for s in scores[1:]) + sum(s == scores[0] for s in scores[1:]) / 2
 
 
 def test_pool_ranks_count_the_pool_only(toy):
