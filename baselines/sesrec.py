@@ -25,7 +25,6 @@ from typing import Any, ClassVar, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from baselines import pointwise
 from baselines.asked import Asked, cut
@@ -103,7 +102,7 @@ class SESRec(PairRecommender):
         super().__init__()
         self.settings = made = SESRecSettings(**settings)
         self.n_items, self.n_queries, width = data.n_items, data.n_queries, made.width
-        self.pair_width = 2 * (sum(_HIDDEN) + 6 * made.max_of_kind)
+        self.pair_width = 2 * (8 * width + sum(_HIDDEN)) + made.max_of_kind
         self.negatives = Negatives(made, data.item_counts)
         self.items: nn.Module = nn.Embedding(data.n_items + 1, width, padding_idx=0)
         self.users = nn.Embedding(data.n_users + 1, width, padding_idx=0)
@@ -160,27 +159,15 @@ class SESRec(PairRecommender):
         return self._read(Asked.of(requests))
 
     def compare(self, read: Read, candidates: Tensor) -> Tensor:
-        """(B, C) logits, of which the repository takes the sigmoid.
-
-        The first layer reads a concatenation, so it is a sum of one linear map for each part. Where there are more
-        candidates than events, it maps the events and not what is pooled of them.
-        """
+        """(B, C) logits, of which the repository takes the sigmoid."""
         items = self._item(candidates)  # (C, D) or (B, C, D)
-        pooled = [
-            (pool.weights(side.states, mask, items), side.states)  # (B, C, T), (B, T, D)
+        parts = [
+            pool(side.states, mask, items)
             for pool, side in ((self.pool_shown, read.shown), (self.pool_searched, read.searched))
             for mask in (side.valid, side.alike, side.unlike)
         ]
-        first = self.predict[0]
-        *of_pooled, of_user, of_item = first.weight.split(self.settings.width, dim=1)  # (H, D) each
-        if items.shape[-2] > self.settings.max_of_kind:
-            mapped = [F.linear(states, part) for (_, states), part in zip(pooled, of_pooled, strict=True)]
-            hidden = torch.cat([weights for weights, _ in pooled], dim=-1) @ torch.cat(mapped, dim=1)  # (B, C, H)
-        else:
-            found = torch.cat([weights @ states for weights, states in pooled], dim=-1)  # (B, C, 6D)
-            hidden = F.linear(found, torch.cat(of_pooled, dim=1))
-        hidden = hidden + F.linear(read.users, of_user)[:, None] + F.linear(items, of_item, first.bias)
-        return self.predict[1:](hidden).squeeze(-1)
+        parts += [read.users[:, None].expand_as(parts[0]), items.expand_as(parts[0])]  # (B, C, D) each
+        return self.predict(torch.cat(parts, dim=-1)).squeeze(-1)
 
     def _initialise(self) -> None:
         self.apply(initialise)

@@ -62,7 +62,7 @@ def fit(
         UserError: a loss or gradient that is not finite, or a GPU whose memory does not suffice.
     """
     config = training_of(spec)
-    batches, steps = epochs(dataset, spec, config, only_targets(spec))
+    batches, steps = epochs(dataset, spec, config)
     try:
         return train(
             model, config, batches, steps, validate, seed=spec.seed, checkpoint=checkpoint, device=device, report=report
@@ -87,14 +87,8 @@ def only_targets(spec: RunSpec) -> Task | None:
     return None if spec.task == "joint" or len(tasks_of(spec.model)) == 1 else Task(spec.task)
 
 
-def epochs(
-    dataset: Dataset, spec: RunSpec, config: TrainingConfig, task: Task | None = None
-) -> tuple[Callable[[int], Iterator[Batch]], int]:
-    """The batches of each epoch, which depend on the run's seed and the epoch alone, and about how many these are.
-
-    Args:
-        task: only events of this kind are targets.
-    """
+def epochs(dataset: Dataset, spec: RunSpec, config: TrainingConfig) -> tuple[Callable[[int], Iterator[Batch]], int]:
+    """The batches of each epoch, which depend on the run's seed and the epoch alone, and about how many these are."""
     log, split, max_history = dataset.log, dataset.split, spec.protocol["max_history"]
     batch_size = config.batch_size
 
@@ -105,6 +99,6 @@ def epochs(
         weeks = weekly_windows(split, max_history)
         steps = math.ceil(len(weeks.starts) / batch_size)
         return lambda epoch: slate_batches(log, weeks, batch_size, rng(epoch)), steps
-    windows = training_windows(split, max_history, config.window_stride)
+    windows, task = training_windows(split, max_history, config.window_stride), only_targets(spec)
     steps = math.ceil(len(windows.starts) / batch_size)
     return lambda epoch: training_batches(log, windows, batch_size, rng(epoch), task), steps

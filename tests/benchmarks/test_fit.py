@@ -24,6 +24,6 @@ def test_models_of_both_tasks_learn_from_the_events_of_the_task_that_they_are_ru
 ) -> None:
     run = make_run(model, task, {}, load_spec(3).protocol, "toy", "smoke", 0)
     assert only_targets(run) is expected
-    batches, _ = epochs(toy, run, training_of(run), only_targets(run))
+    batches, _ = epochs(toy, run, training_of(run))
     kinds = {bool(query) for batch in batches(1) for query in (batch.events.queries > 0)[batch.targets]}
     assert kinds == ({False, True} if expected is None else {expected is Task.SEARCH})
