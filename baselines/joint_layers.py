@@ -1,7 +1,7 @@
 """What models of joint search and recommendation have in common: candidate-aware pooling of a history, the network on
 top, and the alignment of queries with the items that they led to.
 
-Papers: Y. Qin et al., SESRec, SIGIR 2023; T. Shi et al., UniSAR, SIGIR 2024, whose repositories share these modules.
+Papers: Z. Si et al., SESRec, SIGIR 2023; T. Shi et al., UniSAR, SIGIR 2024, whose repositories share these modules.
 """
 
 from itertools import pairwise

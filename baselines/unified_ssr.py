@@ -10,8 +10,9 @@ products of earlier requests and, in search, the queries up to its own. Deviatio
 - Attention is causal. The repository masks padding alone, so that in training each state has read the product that it
   is to predict; and each of its layers reads the input of the first, so that only the last one has effect.
   `faithful` reproduces both.
-- An event that no query led to has the user's vector alone in the place of its query (our reading: the repository has
-  no histories of both kinds). The events of one request are all asked for at the place of the first.
+- An event that no query led to has the user's vector alone in the place of its query, and one that was searched for is
+  to be recommended, too (our reading: the repository has no histories of both kinds). The events of one request are all
+  asked for at the place of the first.
 - A search without history is trained on, too, and what stands before the first product is a trained vector that all
   may read; in the repository, the vector of padding, which the stream of products may not read. A recommendation
   without history scores every item 0.
