@@ -12,6 +12,8 @@ Encoders, decoders, pooling for each candidate, prediction and losses are the re
   histories have it. Histories of one user are not contrasted with one another; in the repository's batches of single
   requests they hardly meet.
 - Both directions of the alignment use q W i; the repository's second one uses i W q. Learnt temperatures stay above 0.
+- Places are counted from the newest event where `places` says so: the end of a history then has the same vectors
+  whatever its length.
 - Negatives are drawn anew in each epoch; the repository's four are stored with the data. AdamW without a plateau
   schedule or weight decay, as all models here; the repository: Adam, L2 1e-5.
 - Projections of attention begin as Xavier's normal numbers of each matrix, like all other layers.

@@ -137,15 +137,11 @@ def _table(options: argparse.Namespace, screen: Console) -> None:
     todo = {run.id: (method, run) for method, runs in wanted.items() for run in runs if finished[run.id] is None}
     planned = options.plan and items_known(options.dataset, spec.protocol) is not None
     _refuse_other_data(options.dataset, name, finished, needed=not planned)
-    if todo and not planned and not _is_here(options.dataset):
-        screen.print(
-            f"the data of {name} are not here: {len(todo)} runs without a record stay pending; to train them, give the "
-            "folder of the data set",
-            soft_wrap=True,
-        )
+    untrainable = 0 if planned or _is_here(options.dataset) else len(todo)
+    if untrainable:
         todo = {}
     forecast = _forecast(todo, options.scale, store)
-    _announce(screen, spec, name, options, todo, forecast, store)
+    _announce(screen, spec, name, options, todo, untrainable, forecast, store)
     if options.plan:
         return
     failed: dict[str, str] = {}
@@ -245,12 +241,20 @@ def _announce(
     name: str,
     options: argparse.Namespace,
     todo: dict[str, tuple[str, RunSpec]],
+    untrainable: int,
     forecast: dict[str, float | None],
     store: RunStore,
 ) -> None:
     screen.print(
         f"Table {spec.number} on {name}, scale {options.scale}, {options.seeds} seed(s): {spec.title}", soft_wrap=True
     )
+    if untrainable:
+        screen.print(
+            f"the data of {name} are not here: {untrainable} runs without a record stay pending; to train them, give "
+            "the folder of the data set",
+            soft_wrap=True,
+        )
+        return
     if not todo:
         screen.print("nothing to train" + (": every run has a record" if spec.protocol else ""))
         return
