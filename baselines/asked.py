@@ -30,7 +30,7 @@ class Asked:
     def of(cls, requests: Requests) -> "Asked":
         """The requests of a test, queries only where they are searches."""
         queries = requests.queries if requests.task is Task.SEARCH else torch.zeros_like(requests.queries)
-        return cls(requests.history, requests.times, queries, _users(requests.users, queries))
+        return cls(requests.history, requests.times, queries, known_users(requests.users, queries))
 
 
 def cut(batch: Batch, most: int = 0) -> tuple[Asked, Tensor]:
@@ -50,7 +50,7 @@ def cut(batch: Batch, most: int = 0) -> tuple[Asked, Tensor]:
     earlier = earlier[:, :width]
     names = (field.name for field in fields(events) if field.name != "lengths")
     columns = {name: getattr(events, name)[rows, :width] * earlier for name in names}
-    users = _users(batch.users, events.lengths)[rows]
+    users = known_users(batch.users, events.lengths)[rows]
     asked = Asked(Histories(**columns, lengths=lengths), events.times[rows, at], events.queries[rows, at], users)
     return asked, events.items[rows, at]
 
@@ -63,5 +63,6 @@ def some(targets: Tensor, most: int) -> Tensor:
     return targets & torch.zeros_like(targets).scatter(1, order[:, :most], True)
 
 
-def _users(users: Tensor | None, like: Tensor) -> Tensor:
+def known_users(users: Tensor | None, like: Tensor) -> Tensor:
+    """(B,) who asks, strangers where nothing is said; `like` (B,) has the shape and the device."""
     return torch.zeros_like(like) if users is None else users

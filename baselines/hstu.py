@@ -35,8 +35,7 @@ from baselines.hstu_layers import BIASES, HSTULayer, Pairs
 from baselines.objectives import ObjectiveSettings
 from baselines.sequences import last_states, refuse_unknown, refuse_unreadable
 from synergen.contract import Batch, DataView, DotProductRecommender, Requests, Task
-from synergen.errors import unknown_name
-from synergen.settings import refuse_below, refuse_no_share
+from synergen.settings import refuse_below, refuse_no_share, refuse_unlisted
 
 _SPARE_POSITIONS = 11
 """The repository's room for the events to be predicted (10) and one more."""
@@ -74,8 +73,7 @@ class HSTUSettings(NextItemSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         refuse_below(self, 1, "qk_width", "v_width")
-        if self.bias not in BIASES:
-            raise unknown_name("bias", self.bias, BIASES)
+        refuse_unlisted(self, "bias", BIASES)
 
 
 class NextItemModel(DotProductRecommender):

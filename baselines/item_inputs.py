@@ -1,15 +1,27 @@
 """Item vectors that are made of text, in place of a module's own table of id vectors."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from baselines.recbole_settings import Inputs
-from synergen.contract import DataView
+from synergen.contract import DataView, Task
 from synergen.errors import UserError
 from synergen.model.fusion import INITIAL_STD, ItemTable, TextTable
 
 TEXT_SCALE = 0.1
 """Standard deviation of the standardised text vectors: how fast their projection learns beside id vectors."""
+
+
+class ReadsItemText:
+    """What models share whose setting `inputs` says what their item vectors are made of."""
+
+    @classmethod
+    def reads_text(cls, settings: Mapping[str, Any], tasks: frozenset[Task]) -> bool:
+        """See `Recommender`: item vectors may be made of text."""
+        return settings.get("inputs", "id") != "id"
 
 
 def text_items(data: DataView, width: int, inputs: Inputs, model: str) -> ItemTable:

@@ -1,9 +1,10 @@
-"""What models of joint search and recommendation have in common: candidate-aware pooling of a history, the network on
-top, and the alignment of queries with the items that they led to.
+"""What models of search, alone or beside recommendation, have in common: tables and positions, candidate-aware pooling
+of a history, the network on top, and the alignment of queries with the items that they led to.
 
 Papers: Z. Si et al., SESRec, SIGIR 2023; T. Shi et al., UniSAR, SIGIR 2024, whose repositories share these modules.
 """
 
+import math
 from itertools import pairwise
 
 import torch
@@ -13,6 +14,20 @@ from synergen.model.dropout import Dropout
 
 MIN_TEMPERATURE = 0.01
 """A learnt temperature may not fall to 0 or below, which the official codes allow."""
+
+
+def padded_table(rows: int, width: int, deviation: float) -> nn.Embedding:
+    """Normal vectors of 1..rows; that of 0, padding, is zero."""
+    table = nn.Embedding(rows + 1, width, padding_idx=0)
+    nn.init.normal_(table.weight, std=deviation)
+    nn.init.zeros_(table.weight[0])
+    return table
+
+
+def sinusoids(steps: int, width: int) -> Tensor:
+    """(steps, width): the positions of Vaswani et al., "Attention Is All You Need", 2017, section 3.5."""
+    angles = torch.arange(steps)[:, None] * torch.exp(torch.arange(0, width, 2) * (-math.log(10000.0) / width))
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[:, :width]
 
 
 class TargetAttention(nn.Module):

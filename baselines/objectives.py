@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from synergen.errors import UserError, unknown_name
+from synergen.errors import UserError
 from synergen.model.losses import full_softmax, infonce
-from synergen.settings import LATER, refuse_below, refuse_no_share
+from synergen.settings import LATER, refuse_below, refuse_no_share, refuse_unlisted
 
 Items = Callable[[Tensor | None], Tensor]
 """Item vectors (..., D) of ids (...), or those of the whole catalogue (V + 1, D) where none are given."""
@@ -55,10 +55,8 @@ class ObjectiveSettings:
     calibration: float = field(default=0.75, metadata=LATER)
 
     def __post_init__(self) -> None:
-        if self.loss not in LOSSES:
-            raise unknown_name("loss", self.loss, LOSSES)
-        if self.similarity not in SIMILARITIES:
-            raise unknown_name("similarity", self.similarity, SIMILARITIES)
+        refuse_unlisted(self, "loss", LOSSES)
+        refuse_unlisted(self, "similarity", SIMILARITIES)
         refuse_below(self, 1, "negatives")
         refuse_no_share(self, "calibration", whole=True)
         if not self.temperature > 0:

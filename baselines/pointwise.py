@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from synergen.errors import UserError, unknown_name
-from synergen.settings import refuse_below
+from synergen.errors import UserError
+from synergen.settings import refuse_below, refuse_unlisted
 
 LOSSES = ("bce", "softmax", "pairwise")
 SAMPLINGS = ("uniform", "popular")
@@ -32,10 +32,8 @@ class PointwiseSettings:
     requests_per_sequence: int = 0
 
     def __post_init__(self) -> None:
-        if self.loss not in LOSSES:
-            raise unknown_name("loss", self.loss, LOSSES)
-        if self.sampling not in SAMPLINGS:
-            raise unknown_name("sampling", self.sampling, SAMPLINGS)
+        refuse_unlisted(self, "loss", LOSSES)
+        refuse_unlisted(self, "sampling", SAMPLINGS)
         refuse_below(self, 1, "negatives")
         refuse_below(self, 0, "requests_per_sequence")
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from baselines import objectives
+from baselines.item_inputs import ReadsItemText
 from baselines.recbole_settings import GRU4RecSettings, RecBoleSettings, TransformerSettings
 from baselines.sequences import last_states, refuse_unknown, refuse_unreadable
 from synergen.contract import Batch, DotProductRecommender, Requests, Task
@@ -68,18 +69,13 @@ def gru_config(settings: GRU4RecSettings) -> dict[str, Any]:
     }
 
 
-class RecBoleModel(DotProductRecommender):
+class RecBoleModel(ReadsItemText, DotProductRecommender):
     """A module of RecBole, `net`, whose item vectors are both what it reads and what it scores."""
 
     tasks: ClassVar[frozenset[Task]] = frozenset({Task.RECOMMENDATION})
     settings: RecBoleSettings
     net: Any
     n_items: int
-
-    @classmethod
-    def reads_text(cls, settings: Mapping[str, Any], tasks: frozenset[Task]) -> bool:
-        """Items may be made of text."""
-        return settings.get("inputs", "id") != "id"
 
     @classmethod
     def trained_against(cls, settings: Mapping[str, Any]) -> str:

@@ -4,8 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from baselines.objectives import ObjectiveSettings
-from synergen.errors import unknown_name
-from synergen.settings import LATER, refuse_below, refuse_no_multiple, refuse_no_share
+from synergen.settings import LATER, refuse_below, refuse_no_multiple, refuse_no_share, refuse_unlisted
 
 Inputs = Literal["id", "text", "both"]
 Augmentation = Literal["none", "prefix"]
@@ -25,8 +24,7 @@ class RecBoleSettings(ObjectiveSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.inputs not in get_args(Inputs):
-            raise unknown_name("inputs", self.inputs, get_args(Inputs))
+        refuse_unlisted(self, "inputs", get_args(Inputs))
         refuse_below(self, 1, "max_history")
 
 
@@ -57,8 +55,7 @@ class SASRecSettings(TransformerSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.augmentation not in get_args(Augmentation):
-            raise unknown_name("augmentation", self.augmentation, get_args(Augmentation))
+        refuse_unlisted(self, "augmentation", get_args(Augmentation))
 
 
 @dataclass(frozen=True)

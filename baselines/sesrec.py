@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from baselines import pointwise
 from baselines.asked import Asked, cut
-from baselines.item_inputs import text_items
+from baselines.item_inputs import ReadsItemText, text_items
 from baselines.joint_layers import QueryItemAlignment, TargetAttention, perceptron
 from baselines.pointwise import Negatives, PointwiseSettings
 from baselines.query_words import QueryWords, Vocabulary
@@ -37,8 +37,7 @@ from baselines.sequences import refuse_unknown
 from baselines.sesrec_layers import CoAttention, Encoder, Side, widened
 from baselines.unisar_layers import by_kind, initialise
 from synergen.contract import Batch, DataView, PairRecommender, Requests, Task
-from synergen.errors import unknown_name
-from synergen.settings import refuse_below, refuse_no_multiple, refuse_no_share
+from synergen.settings import refuse_below, refuse_no_multiple, refuse_no_share, refuse_unlisted
 
 _HIDDEN = (200, 80)
 """Widths of the network on top."""
@@ -80,8 +79,7 @@ class SESRecSettings(PointwiseSettings):
         refuse_below(self, 0, "margin", "alignment_weight", "contrast_weight")
         refuse_no_multiple(self, "width", "heads")
         refuse_no_share(self, "dropout")
-        if self.inputs not in get_args(Inputs):
-            raise unknown_name("inputs", self.inputs, get_args(Inputs))
+        refuse_unlisted(self, "inputs", get_args(Inputs))
 
 
 @dataclass(frozen=True)
@@ -93,7 +91,7 @@ class Read:
     users: Tensor  # (B, D)
 
 
-class SESRec(PairRecommender):
+class SESRec(ReadsItemText, PairRecommender):
     """Two histories, each pooled for a candidate as a whole, where the other agrees and where it does not."""
 
     tasks: ClassVar[frozenset[Task]] = frozenset({Task.RECOMMENDATION})
@@ -124,10 +122,6 @@ class SESRec(PairRecommender):
         self._initialise()
         if made.inputs != "id":
             self.items = text_items(data, width, made.inputs, "SESRec")
-
-    @classmethod
-    def reads_text(cls, settings: Mapping[str, Any], tasks: frozenset[Task]) -> bool:
-        return settings.get("inputs", "id") != "id"
 
     @classmethod
     def trained_against(cls, settings: Mapping[str, Any]) -> str:

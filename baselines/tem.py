@@ -33,7 +33,8 @@ from torch import Tensor, nn
 
 from baselines import objectives
 from baselines.asked import Asked, cut
-from baselines.item_inputs import text_items
+from baselines.item_inputs import ReadsItemText, text_items
+from baselines.joint_layers import padded_table
 from baselines.objectives import ObjectiveSettings
 from baselines.pointwise import pointwise
 from baselines.query_words import Vocabulary
@@ -42,9 +43,9 @@ from baselines.sequences import refuse_unknown, refuse_unreadable
 from baselines.tem_layers import Attention, Encoder, QueryEncoder
 from synergen.contract import Batch, DataView, DotProductRecommender, Histories, Requests, Task
 from synergen.data.queries import words_of
-from synergen.errors import UserError, unknown_name
+from synergen.errors import UserError
 from synergen.model.fusion import ItemTable
-from synergen.settings import refuse_below, refuse_no_multiple, refuse_no_share
+from synergen.settings import refuse_below, refuse_no_multiple, refuse_no_share, refuse_unlisted
 
 HISTORIES = ("none", "attention", "zero_attention", "transformer")
 
@@ -86,8 +87,7 @@ class TEMSettings(ObjectiveSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, known in (("history", HISTORIES), ("inputs", get_args(Inputs))):
-            if getattr(self, name) not in known:
-                raise unknown_name(name, getattr(self, name), known)
+            refuse_unlisted(self, name, known)
         refuse_below(self, 1, "width", "layers", "heads", "ffn_width", "max_history")
         refuse_below(self, 0, "words_weight", "requests_per_sequence")
         refuse_no_multiple(self, "width", "heads")
@@ -96,7 +96,7 @@ class TEMSettings(ObjectiveSettings):
             raise UserError(f"{type(self).__name__}: item_bias has no place under the cosine; set similarity to 'dot'")
 
 
-class TEM(DotProductRecommender):
+class TEM(ReadsItemText, DotProductRecommender):
     """Search by the inner product of an item with what a request looks for. Users are their histories: a stranger, or
     one without any event, is answered by the query, and a query without known words by the history."""
 
@@ -109,7 +109,7 @@ class TEM(DotProductRecommender):
         width, dropout = self.settings.width, self.settings.dropout
         self.items = _item_table(data, self.settings, type(self).__name__)
         vocabulary = Vocabulary([*data.query_texts, *data.item_texts])
-        words = _table(len(vocabulary), width)
+        words = padded_table(len(vocabulary), width, width**-0.5)
         self.queries = QueryEncoder(data.query_texts, vocabulary, words, dropout)
         self.titles = ItemWords(data.item_texts, data.item_counts, vocabulary, words)
         self.bias = nn.Parameter(torch.zeros(data.n_items + 1)) if self.settings.item_bias else None
@@ -120,10 +120,6 @@ class TEM(DotProductRecommender):
             self.reader = Encoder(*sizes, dropout, longest, self.settings.faithful)
         elif self.settings.history != "none":
             self.reader = Attention(width, self.settings.heads, dropout)
-
-    @classmethod
-    def reads_text(cls, settings: Mapping[str, Any], tasks: frozenset[Task]) -> bool:
-        return settings.get("inputs", "id") != "id"
 
     @classmethod
     def trained_against(cls, settings: Mapping[str, Any]) -> str:
@@ -252,13 +248,5 @@ def _item_table(data: DataView, settings: TEMSettings, model: str) -> ItemTable:
     if settings.inputs != "id":
         return text_items(data, settings.width, settings.inputs, model)
     items = ItemTable(data.n_items, settings.width, "id", None)
-    items.id = _table(data.n_items, settings.width)
+    items.id = padded_table(data.n_items, settings.width, settings.width**-0.5)
     return items
-
-
-def _table(count: int, width: int) -> nn.Embedding:
-    """(count + 1, D), row 0 zero."""
-    table = nn.Embedding(count + 1, width, padding_idx=0)
-    nn.init.normal_(table.weight, std=width**-0.5)
-    nn.init.zeros_(table.weight[0])
-    return table

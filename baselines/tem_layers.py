@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from baselines.joint_layers import masked_softmax
+from baselines.joint_layers import masked_softmax, sinusoids
 from baselines.query_words import QueryWords, Vocabulary
 from synergen.model.dropout import Dropout
 
@@ -102,7 +102,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList(Block(width, heads, ffn_width, dropout, first=i == 0) for i in range(layers))
         self.norm = nn.LayerNorm(width, eps=_EPS)
-        self.register_buffer("positions", _sinusoids(length + 1, width), persistent=False)
+        self.register_buffer("positions", sinusoids(length + 1, width), persistent=False)
         if noisy_gains:
             for module in self.modules():
                 if isinstance(module, nn.LayerNorm):
@@ -132,10 +132,3 @@ def xavier_linear(inputs: int, outputs: int) -> nn.Linear:
     nn.init.xavier_normal_(linear.weight)
     nn.init.zeros_(linear.bias)
     return linear
-
-
-def _sinusoids(count: int, width: int) -> Tensor:
-    """(count, D): sines and cosines by turns, of wavelengths from 2π to 10,000 · 2π."""
-    rates = torch.exp(torch.arange(0, width, 2) * (-math.log(10_000.0) / width))  # (D / 2,)
-    angles = torch.arange(count)[:, None] * rates  # (count, D / 2)
-    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[:, :width]

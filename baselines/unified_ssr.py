@@ -35,17 +35,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from baselines import objectives
-from baselines.item_inputs import text_items
+from baselines.asked import known_users
+from baselines.item_inputs import ReadsItemText, text_items
+from baselines.joint_layers import sinusoids
 from baselines.objectives import ObjectiveSettings, compared, objective
 from baselines.query_words import QueryWords, Vocabulary
 from baselines.recbole_settings import Inputs
 from baselines.sequences import refuse_unknown, refuse_unreadable
-from baselines.unified_ssr_layers import SESSIONS, Encoder, Sessions, sinusoids
+from baselines.unified_ssr_layers import SESSIONS, Encoder, Sessions
 from synergen.contract import Batch, DataView, DotProductRecommender, Requests, Task
-from synergen.errors import unknown_name
 from synergen.model.dropout import Dropout
 from synergen.model.fusion import ItemTable
-from synergen.settings import refuse_below, refuse_no_multiple, refuse_no_share
+from synergen.settings import refuse_below, refuse_no_multiple, refuse_no_share, refuse_unlisted
 
 _LEAST_SHARE = 0.1
 """Of the score of a search that comes from either stream."""
@@ -82,13 +83,11 @@ class UnifiedSSRSettings(ObjectiveSettings):
         refuse_below(self, 0, "session_weight")
         refuse_no_multiple(self, "width", "heads")
         refuse_no_share(self, "dropout")
-        if self.sessions not in SESSIONS:
-            raise unknown_name("sessions", self.sessions, SESSIONS)
-        if self.inputs not in get_args(Inputs):
-            raise unknown_name("inputs", self.inputs, get_args(Inputs))
+        refuse_unlisted(self, "sessions", SESSIONS)
+        refuse_unlisted(self, "inputs", get_args(Inputs))
 
 
-class UnifiedSSR(DotProductRecommender):
+class UnifiedSSR(ReadsItemText, DotProductRecommender):
     """Streams of B users have a slot for each event and one for the request: slot t is what came before event t.
 
     An empty query, or one of unknown words, is that of an event which no query led to.
@@ -118,10 +117,6 @@ class UnifiedSSR(DotProductRecommender):
     positions: Tensor  # (max_history + 1, D)
 
     @classmethod
-    def reads_text(cls, settings: Mapping[str, Any], tasks: frozenset[Task]) -> bool:
-        return settings.get("inputs", "id") != "id"
-
-    @classmethod
     def trained_against(cls, settings: Mapping[str, Any]) -> str:
         return objectives.trained_against(settings)
 
@@ -137,7 +132,7 @@ class UnifiedSSR(DotProductRecommender):
         refuse_unreadable(batch, self.settings.max_history, self.n_items)
         with torch.no_grad():
             self.product_share.clamp_(_LEAST_SHARE, 1 - _LEAST_SHARE)
-        events, users = batch.events, _known(batch.users, batch.events.lengths)
+        events, users = batch.events, known_users(batch.users, batch.events.lengths)
         slots = _first_of_request(events.groups)  # (B, T)
         wanted = batch.targets & events.valid
         searched = wanted & (events.queries > 0)
@@ -169,7 +164,7 @@ class UnifiedSSR(DotProductRecommender):
         refuse_unknown(history.items, self.n_items)
         here = history.lengths[:, None]  # (B, 1): the slot of the request
         queries = F.pad(history.queries, (0, 1)).scatter(1, here, requests.queries[:, None])  # (B, T + 1)
-        users = _known(requests.users, history.lengths)
+        users = known_users(requests.users, history.lengths)
         streams = self._streams(requests.task, F.pad(history.items, (0, 1)), queries, users, history.lengths + 1)
         return self._mixed([compared(self.settings, _at(stream, here)[:, 0]) for stream in streams])
 
@@ -236,7 +231,3 @@ def _first_of_request(groups: Tensor) -> Tensor:
 def _at(states: Tensor, slots: Tensor) -> Tensor:
     """(B, N, D): of states (B, T, D) those at slots (B, N)."""
     return states.gather(1, slots[..., None].expand(-1, -1, states.shape[-1]))
-
-
-def _known(users: Tensor | None, like: Tensor) -> Tensor:
-    return torch.zeros_like(like) if users is None else users

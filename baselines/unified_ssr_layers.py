@@ -138,9 +138,3 @@ def _correlation(left: Tensor, right: Tensor, absolute: bool = False) -> Tensor:
     """The mean cosine of pairs (B, S, D), those of zero vectors left out."""
     cosines = F.cosine_similarity(left.float(), right.float(), dim=-1)
     return (cosines.abs() if absolute else cosines).sum() / (cosines != 0).sum().clamp(min=1)
-
-
-def sinusoids(steps: int, width: int) -> Tensor:
-    """(steps, width): the positions of Vaswani et al., "Attention Is All You Need", 2017, section 3.5."""
-    angles = torch.arange(steps)[:, None] * torch.exp(torch.arange(0, width, 2) * (-math.log(10000.0) / width))
-    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[:, :width]

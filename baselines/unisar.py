@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from baselines import pointwise
 from baselines.asked import Asked, cut
-from baselines.item_inputs import text_items
+from baselines.item_inputs import ReadsItemText, text_items
 from baselines.joint_layers import QueryItemAlignment
 from baselines.pointwise import Negatives, PointwiseSettings
 from baselines.query_words import QueryWords, Vocabulary
@@ -39,9 +39,8 @@ from baselines.recbole_settings import Inputs
 from baselines.sequences import refuse_unknown
 from baselines.unisar_layers import Block, Extraction, Kind, Side, by_kind, initialise
 from synergen.contract import Batch, DataView, Histories, PairRecommender, Requests, Task
-from synergen.errors import unknown_name
 from synergen.model.fusion import ItemTable
-from synergen.settings import refuse_below, refuse_no_multiple, refuse_no_share
+from synergen.settings import refuse_below, refuse_no_multiple, refuse_no_share, refuse_unlisted
 
 
 @dataclass(frozen=True)
@@ -76,10 +75,8 @@ class UniSARSettings(PointwiseSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.inputs not in get_args(Inputs):
-            raise unknown_name("inputs", self.inputs, get_args(Inputs))
-        if self.places not in ("oldest", "newest"):
-            raise unknown_name("places", self.places, ("oldest", "newest"))
+        refuse_unlisted(self, "inputs", get_args(Inputs))
+        refuse_unlisted(self, "places", ("oldest", "newest"))
         sizes = ("max_history", "max_of_kind", "id_width", "width", "heads", "experts", "alignment_negatives")
         refuse_below(self, 1, *sizes)
         refuse_below(self, 0, "search_weight", "alignment_weight", "contrast_weight")
@@ -111,7 +108,7 @@ class Reading:
     mapped: Tensor  # (N, T + T' + 1, F): see Extraction
 
 
-class UniSAR(PairRecommender):
+class UniSAR(ReadsItemText, PairRecommender):
     """See the module."""
 
     tasks: ClassVar[frozenset[Task]] = frozenset(Task)
@@ -144,10 +141,6 @@ class UniSAR(PairRecommender):
         self.apply(initialise)
         if s.inputs != "id":
             self.items = text_items(data, s.id_width, s.inputs, "UniSAR")
-
-    @classmethod
-    def reads_text(cls, settings: Mapping[str, Any], tasks: frozenset[Task]) -> bool:
-        return settings["inputs"] != "id"
 
     @classmethod
     def trained_against(cls, settings: Mapping[str, Any]) -> str:

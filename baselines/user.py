@@ -32,16 +32,16 @@ from torch.nn import functional as F
 
 from baselines import pointwise
 from baselines.asked import Asked, some
-from baselines.item_inputs import text_items
+from baselines.item_inputs import ReadsItemText, text_items
+from baselines.joint_layers import padded_table
 from baselines.pointwise import Negatives, PointwiseSettings
 from baselines.query_words import QueryWords, Vocabulary
 from baselines.recbole_settings import Inputs
 from baselines.sequences import refuse_unknown, refuse_unreadable
 from baselines.user_layers import Comparison, IntentTransformer
 from synergen.contract import Batch, DataView, Histories, PairRecommender, Requests, Task
-from synergen.errors import unknown_name
 from synergen.model.dropout import Dropout
-from synergen.settings import refuse_below, refuse_no_multiple, refuse_no_share
+from synergen.settings import refuse_below, refuse_no_multiple, refuse_no_share, refuse_unlisted
 
 _HIDDEN = (200, 80)
 _INITIAL_STD = 0.02
@@ -73,11 +73,10 @@ class USERSettings(PointwiseSettings):
         refuse_below(self, 0, "session_gap_seconds")
         refuse_no_multiple(self, "width", "heads")
         refuse_no_share(self, "dropout")
-        if self.inputs not in get_args(Inputs):
-            raise unknown_name("inputs", self.inputs, get_args(Inputs))
+        refuse_unlisted(self, "inputs", get_args(Inputs))
 
 
-class USER(PairRecommender):
+class USER(ReadsItemText, PairRecommender):
     """Requests are read as three vectors: session intent, history intent and query.
 
     Raises:
@@ -92,25 +91,20 @@ class USER(PairRecommender):
         self.n_items, self.negatives = data.n_items, Negatives(own, data.item_counts)
         self.pair_width = 4 * own.width + sum(_HIDDEN)
         if own.inputs == "id":
-            self.items: nn.Module = _table(data.n_items, own.width)
+            self.items: nn.Module = padded_table(data.n_items, own.width, _INITIAL_STD)
         else:
             self.items = text_items(data, own.width, own.inputs, "USER")
         vocabulary = Vocabulary(data.query_texts)
-        self.words = QueryWords(data.query_texts, vocabulary, _table(len(vocabulary), own.width))
+        self.words = QueryWords(data.query_texts, vocabulary, padded_table(len(vocabulary), own.width, _INITIAL_STD))
         self.from_words = nn.Linear(own.width, own.width, bias=False)
         self.no_query = nn.Parameter(torch.randn(own.width) * _INITIAL_STD)
-        self.types = _table(_INTENT, own.width)
+        self.types = padded_table(_INTENT, own.width, _INITIAL_STD)
         self.positions = nn.Embedding(own.max_history + 1, own.width)
         nn.init.normal_(self.positions.weight, std=_INITIAL_STD)
         self.dropout = Dropout(own.dropout)
         sizes = (own.layers, own.width, own.heads, own.ffn_width, own.dropout)
         self.session, self.history = IntentTransformer(*sizes), IntentTransformer(*sizes)
         self.comparison = Comparison(3, own.width, _HIDDEN, own.dropout)
-
-    @classmethod
-    def reads_text(cls, settings: Mapping[str, Any], tasks: frozenset[Task]) -> bool:
-        """Items may be made of text."""
-        return settings.get("inputs", "id") != "id"
 
     @classmethod
     def trained_against(cls, settings: Mapping[str, Any]) -> str:
@@ -167,14 +161,6 @@ class USER(PairRecommender):
 
     def _tokens(self, vectors: Tensor, kinds: Tensor, positions: Tensor) -> Tensor:
         return self.dropout(vectors + self.types(kinds) + self.positions(positions))
-
-
-def _table(rows: int, width: int) -> nn.Embedding:
-    """Vectors of 1..rows; that of 0 is zero."""
-    table = nn.Embedding(rows + 1, width, padding_idx=0)
-    nn.init.normal_(table.weight, std=_INITIAL_STD)
-    nn.init.zeros_(table.weight[0])
-    return table
 
 
 def earlier_of(events: Histories) -> Tensor:

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.stats import kendalltau
 
+from baselines.registry import model_class
 from benchmarks.facts import timed_by_clock
 from benchmarks.references import ORACLE, POLICY
 from benchmarks.views import QUESTIONS_OF_PAIRS, has_slates
+from synergen.contract import PairRecommender
 from synergen.evaluation.slates import SlateRanks
 from synergen.runs import Run
 
@@ -154,14 +156,15 @@ def _order_lines(table: "Table") -> Iterable[str]:
 def _sample_lines(rows: Sequence["Row"], runs: Sequence[Run]) -> Iterable[str]:
     """Methods whose ranks among the whole catalogue are of some users only."""
     own = {run.record["id"]: run for run in runs}
-    fewer: dict[str, int] = {}
+    fewer: dict[str, None] = {}
     for row in rows:
-        key = (row.block.task or "", "full")
-        ranks = next((own[run_id].ranks[key] for run_id in row.runs if key in own[run_id].ranks), None)
-        if row.block.reads and not isinstance(ranks, SlateRanks | None):
-            asked = int(np.isfinite(ranks).sum())
-            if asked == QUESTIONS_OF_PAIRS:
-                fewer[row.method.method] = asked
+        found = (own[run_id].ranks.get((row.block.task or "", "full")) for run_id in row.runs)
+        ranks = next((one for one in found if one is not None), None)
+        if ranks is None or isinstance(ranks, SlateRanks) or not row.block.reads or row.method.model is None:
+            continue
+        compares_pairs = issubclass(model_class(row.method.model), PairRecommender)
+        if compares_pairs and np.isfinite(ranks).sum() == QUESTIONS_OF_PAIRS:
+            fewer[row.method.method] = None
     if fewer:
         yield (
             f"Among all items, {', '.join(fewer)} rank for {QUESTIONS_OF_PAIRS:,} users drawn at random, the same for "

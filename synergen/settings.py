@@ -1,6 +1,6 @@
 """Dataclass settings from plain mappings, with unknown keys refused."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -52,6 +52,16 @@ def refuse_no_multiple(settings: Any, name: str, of: str) -> None:
     """
     if getattr(settings, name) % getattr(settings, of):
         raise _impossible(settings, name, f"a multiple of {of}, which is {getattr(settings, of)}")
+
+
+def refuse_unlisted(settings: Any, name: str, known: Sequence[str]) -> None:
+    """Refuse settings whose field `name` is none of the known words.
+
+    Raises:
+        UserError: it is not, with the nearest of them.
+    """
+    if getattr(settings, name) not in known:
+        raise unknown_name(name, getattr(settings, name), known)
 
 
 def _impossible(settings: Any, name: str, wanted: str) -> UserError:

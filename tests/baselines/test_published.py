@@ -191,5 +191,5 @@ def _ml_1m() -> Dataset:
         try:
             source.files()
         except UserError as missing:
-            pytest.skip(f"ml-1m is not at hand: {missing}")
+            pytest.skip(f"ml-1m, whose licence forbids to ship it, is not at hand: {missing}")
     return load_dataset("ml-1m", search_share=0.5)

@@ -176,11 +176,14 @@ def test_the_orders_of_both_protocols_stand_side_by_side() -> None:
 
 
 def test_ranks_of_a_sample_are_said_to_be_such() -> None:
-    """3,000 users, of whom the model was asked for 2,000."""
-    run = make_run("SASRec", 0, {"recommendation": [1.0] * 3000})
-    run.ranks["recommendation", "full"] = np.where(np.arange(3000) < QUESTIONS_OF_PAIRS, 1.0, np.nan)
-    table = build(WHOLE, {"SASRec": [run]}, REGISTRY)
-    assert "Among all items, SASRec rank for 2,000 users drawn at random" in notes_of(table)
+    """3,000 users, of whom 2,000 were asked; only a model that compares pairs was asked for a sample."""
+    runs = {}
+    for model in ("UniSAR", "SASRec"):
+        runs[model] = [make_run(model, 0, {"recommendation": [1.0] * 3000})]
+        sample = np.where(np.arange(3000) < QUESTIONS_OF_PAIRS, 1.0, np.nan)
+        runs[model][0].ranks["recommendation", "full"] = sample
+    table = build(WHOLE, runs, REGISTRY | {"UniSAR": frozenset({"recommendation", "search"})})
+    assert "Among all items, UniSAR rank for 2,000 users drawn at random" in notes_of(table)
 
 
 def test_costs_stand_behind_the_numbers() -> None:
