@@ -38,11 +38,11 @@ def cut(batch: Batch, most: int = 0) -> tuple[Asked, Tensor]:
     (N,) that they chose.
 
     Args:
-        most: random targets that are taken of a sequence, so that long sequences cost no more than that many rows; 0
-            for all. Which ones they are is torch's random state.
+        most: random targets of either kind that are taken of a sequence, so that long sequences cost no more than
+            twice that many rows; 0 for all. Which ones they are is torch's random state.
     """
     events = batch.events
-    rows, at = some(batch.targets & events.valid, most).nonzero(as_tuple=True)  # (N,), (N,)
+    rows, at = some(batch.targets & events.valid, events.queries > 0, most).nonzero(as_tuple=True)  # (N,), (N,)
     groups = events.groups[rows]  # (N, T)
     earlier = events.valid[rows] & (groups < groups.gather(1, at[:, None]))  # (N, T)
     lengths = earlier.sum(1)  # groups never fall
@@ -55,10 +55,16 @@ def cut(batch: Batch, most: int = 0) -> tuple[Asked, Tensor]:
     return asked, events.items[rows, at]
 
 
-def some(targets: Tensor, most: int) -> Tensor:
-    """At most so many of the targets (B, T) of each row."""
-    if most == 0 or targets.shape[1] <= most:
+def some(targets: Tensor, searched: Tensor, most: int) -> Tensor:
+    """(B, T) bool: at most so many of the targets (B, T) of each row that were `searched` (B, T) for, and as many of
+    the rest, so that a model of both tasks learns as much of each as one that is trained for it alone; all where
+    `most` is 0."""
+    if most == 0:
         return targets
+    return _some(targets & searched, most) | _some(targets & ~searched, most)
+
+
+def _some(targets: Tensor, most: int) -> Tensor:
     order = torch.rand(targets.shape, device=targets.device).masked_fill(~targets, 2.0).argsort(1)  # targets first
     return targets & torch.zeros_like(targets).scatter(1, order[:, :most], True)
 

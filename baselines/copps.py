@@ -6,7 +6,7 @@ users; what follows is our reading of them:
 
 - The backbone is TEM's with its loss and its settings. An event is its item's vector plus, where a search led to it,
   that of the query.
-- What is contrasted is the events before one random target of each sequence of a batch, read with the empty query: any
+- What is contrasted is the events before one random search of each sequence of a batch, read with the empty query: any
   other would give its own sequence away. A projector of two layers follows; similarities are cosines.
 - Outside knowledge: the sequence against itself with a share of its items replaced by one of the nearest neighbours of
   their frozen text vectors. (The paper's is a product graph, which few data sets have.)
@@ -91,7 +91,8 @@ class CoPPS(TEM):
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """TEM's terms, and one of each contrast."""
-        asked, _ = cut(batch, most=1)
+        searched = batch.targets & (batch.events.queries > 0)
+        asked, _ = cut(replace(batch, targets=searched), most=1)
         return super().loss(batch) | self._contrasts(asked)
 
     def tokens(self, history: Histories) -> Tensor:

@@ -23,7 +23,7 @@ class PointwiseSettings:
     loss: bce (binary cross-entropy of all 1 + K), softmax (over the 1 + K) or pairwise (-ln σ(s⁺ - s⁻)).
     negatives: K, drawn anew for each request.
     sampling: uniform over the catalogue, or popular: in proportion to training events.
-    requests_per_sequence: random targets that are trained on of each sequence and epoch; 0 for all.
+    requests_per_sequence: random targets of either kind that are trained on of each sequence and epoch; 0 for all.
     """
 
     loss: str = "bce"

@@ -118,7 +118,7 @@ class USER(ReadsItemText, PairRecommender):
         """
         own, events = self.settings, batch.events
         refuse_unreadable(batch, own.max_history, self.n_items)
-        wanted = some(batch.targets & events.valid, own.requests_per_sequence)  # (B, T)
+        wanted = some(batch.targets & events.valid, events.queries > 0, own.requests_per_sequence)  # (B, T)
         read = self._read(events, events.times, events.queries, earlier_of(events))[wanted]  # (N, 3, D)
         candidates = self.negatives(events.items[wanted])  # (N, 1 + K)
         scores = self.comparison(read, self.items(candidates))

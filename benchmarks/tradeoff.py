@@ -73,7 +73,7 @@ def plot_tradeoff(table: Table, path: Path) -> list[Path]:
         for point in drawn:
             if point.model not in joint:
                 _edge(axes, point)
-        axes.set(title=f"Trained alone (open) and together (filled), {table.dataset}")
+        axes.set(title=f"Trained alone (open) and together (filled)\n{table.dataset}")
         axes.set(xlabel=f"recommendation {METRIC} [%]", ylabel=f"search {METRIC} [%]")
         plain(axes)
         figure.legend(loc="outside lower center", ncols=3, frameon=False)

@@ -46,14 +46,15 @@ def test_only_targets_are_asked_about(batch):
 
 
 def test_so_many_targets_of_a_sequence_at_random(batch):
-    """Over many draws every target of the long sequence comes about equally often: 2 of 5, so 400 of 1000 ± 5 σ."""
+    """Of the long sequence both searches (the events 1 and 2) always come, and 2 of the 3 others, each about equally
+    often over many draws: 2/3 of 1000 ± 5 σ. The short one has one of each kind."""
     counts = torch.zeros(9)
     for _ in range(1000):
         items = cut(batch, most=2)[1]
-        assert len(items) == 4
+        assert len(items) == 6
         counts[items] += 1
-    assert counts[[7, 8]].tolist() == [1000, 1000]
-    assert (counts[[3, 1, 4, 2, 5]] - 400).abs().max() < 5 * (1000 * 0.4 * 0.6) ** 0.5
+    assert counts[[1, 2, 7, 8]].tolist() == [1000] * 4
+    assert (counts[[3, 4, 5]] - 2000 / 3).abs().max() < 5 * (1000 * 2 / 9) ** 0.5
 
 
 def test_requests_of_a_recommendation_have_no_query(make_requests):

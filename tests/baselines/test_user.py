@@ -179,8 +179,8 @@ def test_a_query_without_known_words_is_none(view: DataView, make_requests: Call
 def test_so_many_requests_of_a_sequence_are_learnt_from(
     view: DataView, batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Sequences of 8, 2 and 5 events, all targets: two of each, or all 15."""
-    for most, count in ((2, 6), (0, 15)):
+    """Sequences of 8, 2 and 5 events, all targets: two of either kind of each, or all 15."""
+    for most, count in ((2, 10), (0, 15)):
         model = build(view, requests_per_sequence=most)
         seen: list[Tensor] = []
         draw = model.negatives
