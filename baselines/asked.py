@@ -33,16 +33,16 @@ class Asked:
         return cls(requests.history, requests.times, queries, known_users(requests.users, queries))
 
 
-def cut(batch: Batch, most: int = 0) -> tuple[Asked, Tensor]:
-    """The targets of a batch as N requests, each of which has the events of earlier groups as history, and the items
-    (N,) that they chose.
+def cut(batch: Batch, most: int = 0, recommend_searched: bool = False) -> tuple[Asked, Tensor]:
+    """The targets of a batch as N requests, recommendations first, each of which has the events of earlier groups as
+    history, and the items (N,) that they chose.
 
     Args:
-        most: random targets of either kind that are taken of a sequence, so that long sequences cost no more than
-            twice that many rows; 0 for all. Which ones they are is torch's random state.
+        most, recommend_searched: see `kinds`.
     """
     events = batch.events
-    rows, at = some(batch.targets & events.valid, events.queries > 0, most).nonzero(as_tuple=True)  # (N,), (N,)
+    wanted = torch.stack(kinds(batch.targets & events.valid, events.queries > 0, most, recommend_searched))  # (2, B, T)
+    searches, rows, at = wanted.nonzero(as_tuple=True)  # (N,) each
     groups = events.groups[rows]  # (N, T)
     earlier = events.valid[rows] & (groups < groups.gather(1, at[:, None]))  # (N, T)
     lengths = earlier.sum(1)  # groups never fall
@@ -51,17 +51,23 @@ def cut(batch: Batch, most: int = 0) -> tuple[Asked, Tensor]:
     names = (field.name for field in fields(events) if field.name != "lengths")
     columns = {name: getattr(events, name)[rows, :width] * earlier for name in names}
     users = known_users(batch.users, events.lengths)[rows]
-    asked = Asked(Histories(**columns, lengths=lengths), events.times[rows, at], events.queries[rows, at], users)
+    asked = Asked(
+        Histories(**columns, lengths=lengths), events.times[rows, at], events.queries[rows, at] * searches, users
+    )
     return asked, events.items[rows, at]
 
 
-def some(targets: Tensor, searched: Tensor, most: int) -> Tensor:
-    """(B, T) bool: at most so many of the targets (B, T) of each row that were `searched` (B, T) for, and as many of
-    the rest, so that a model of both tasks learns as much of each as one that is trained for it alone; all where
-    `most` is 0."""
-    if most == 0:
-        return targets
-    return _some(targets & searched, most) | _some(targets & ~searched, most)
+def kinds(targets: Tensor, searched: Tensor, most: int = 0, recommend_searched: bool = False) -> tuple[Tensor, Tensor]:
+    """(B, T) bool each: the targets (B, T) to be recommended and those to be searched for.
+
+    Args:
+        searched: (B, T) bool, what a search led to.
+        most: random targets of either kind that are taken of a sequence, so that long sequences cost no more than
+            twice that many requests; 0 for all. Which ones they are is torch's random state.
+        recommend_searched: whether what a search led to is also to be recommended, as if nobody had searched.
+    """
+    both = targets if recommend_searched else targets & ~searched, targets & searched
+    return both if most == 0 else (_some(both[0], most), _some(both[1], most))
 
 
 def _some(targets: Tensor, most: int) -> Tensor:

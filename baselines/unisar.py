@@ -52,6 +52,8 @@ class UniSARSettings(PointwiseSettings):
     places: whether an event's place is counted from the oldest event that is read, as in the repository, or the newest.
     inputs: what an item's table is made of: id vectors, projected text vectors, or their sum.
     experts: of each task, and as many that both share.
+    recommend_searched: whether what a search led to is learnt as a recommendation, too. In the repository's logs the
+        two do not overlap.
     search_weight: of the search requests' loss beside that of the recommendations.
     alignment_*: weight, first temperature and random negatives of the contrast of queries with items.
     contrast_*: weight and first temperature of the contrast of histories.
@@ -66,6 +68,7 @@ class UniSARSettings(PointwiseSettings):
     heads: int = 2
     experts: int = 4
     dropout: float = 0.1
+    recommend_searched: bool = False
     search_weight: float = 0.01
     alignment_weight: float = 0.1
     alignment_temperature: float = 0.1
@@ -155,7 +158,7 @@ class UniSAR(ReadsItemText, PairRecommender):
         """
         refuse_unknown(batch.events.items, self.n_items)
         s = self.settings
-        asked, chosen = cut(batch, s.requests_per_sequence)
+        asked, chosen = cut(batch, s.requests_per_sequence, s.recommend_searched)
         recommended, searched = self._encoded(asked.history)
         scores = self.compare(self._read(asked, recommended, searched), self.negatives(chosen))  # (N, 1 + K)
         both = 1 + s.search_weight

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from baselines import pointwise
-from baselines.asked import Asked, some
+from baselines.asked import Asked, kinds
 from baselines.item_inputs import ReadsItemText, text_items
 from baselines.joint_layers import padded_table
 from baselines.pointwise import Negatives, PointwiseSettings
@@ -53,6 +53,7 @@ _RECOMMENDED, _SEARCHED, _INTENT = range(1, 4)
 class USERSettings(PointwiseSettings):
     """session_gap_seconds: a day suits Amazon's times, which are days.
 
+    recommend_searched: whether what a search led to is learnt as a recommendation, too.
     layers, heads, ffn_width: of each of the two encoders.
     inputs: what an item vector is made of: a trained id vector, projected text, or their sum.
     """
@@ -65,6 +66,7 @@ class USERSettings(PointwiseSettings):
     dropout: float = 0.1
     max_history: int = 50
     session_gap_seconds: int = 86_400
+    recommend_searched: bool = False
     inputs: Inputs = "id"
 
     def __post_init__(self) -> None:
@@ -118,9 +120,12 @@ class USER(ReadsItemText, PairRecommender):
         """
         own, events = self.settings, batch.events
         refuse_unreadable(batch, own.max_history, self.n_items)
-        wanted = some(batch.targets & events.valid, events.queries > 0, own.requests_per_sequence)  # (B, T)
-        read = self._read(events, events.times, events.queries, earlier_of(events))[wanted]  # (N, 3, D)
-        candidates = self.negatives(events.items[wanted])  # (N, 1 + K)
+        learnt = batch.targets & events.valid, events.queries > 0, own.requests_per_sequence, own.recommend_searched
+        wanted = torch.cat(kinds(*learnt), dim=1)  # (B, 2 T)
+        times, visible = events.times.repeat(1, 2), earlier_of(events).repeat(1, 2, 1)
+        queries = torch.cat([torch.zeros_like(events.queries), events.queries], dim=1)
+        read = self._read(events, times, queries, visible)[wanted]  # (N, 3, D)
+        candidates = self.negatives(events.items.repeat(1, 2)[wanted])  # (N, 1 + K)
         scores = self.comparison(read, self.items(candidates))
         return {own.loss: pointwise.pointwise(own.loss, scores)}
 

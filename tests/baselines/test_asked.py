@@ -18,28 +18,38 @@ def batch(make_batch):
 
 
 def test_each_target_reads_the_events_of_earlier_requests(batch):
+    """Events 1, 2 and 8 were searched for; recommendations come first."""
     asked, items = cut(batch)
-    assert items.tolist() == [3, 1, 4, 2, 5, 7, 8]
-    assert asked.history.lengths.tolist() == [0, 1, 2, 2, 4, 0, 1]
+    assert items.tolist() == [3, 4, 5, 7, 1, 2, 8]
+    assert asked.history.lengths.tolist() == [0, 2, 4, 0, 1, 2, 1]
     assert asked.history.items.tolist() == [
         [0, 0, 0, 0],
-        [3, 0, 0, 0],
-        [3, 1, 0, 0],
         [3, 1, 0, 0],
         [3, 1, 4, 2],
         [0, 0, 0, 0],
+        [3, 0, 0, 0],
+        [3, 1, 0, 0],
         [7, 0, 0, 0],
     ]
-    assert asked.users.tolist() == [11] * 5 + [12] * 2
-    assert torch.equal(asked.queries, batch.events.queries[batch.events.valid])
-    assert torch.equal(asked.times, batch.events.times[batch.events.valid])
-    assert torch.equal(asked.searches, asked.queries > 0)
+    assert asked.users.tolist() == [11, 11, 11, 12, 11, 11, 12]
+    places = ([0, 0, 0, 1, 0, 0, 1], [0, 2, 4, 0, 1, 3, 1])
+    assert torch.equal(asked.queries, batch.events.queries[places])
+    assert torch.equal(asked.times, batch.events.times[places])
+    assert asked.searches.tolist() == [False] * 4 + [True] * 3
+
+
+def test_what_was_searched_for_is_recommended_too(batch):
+    plain, both = cut(batch), cut(batch, recommend_searched=True)
+    assert both[1].tolist() == [3, 1, 4, 2, 5, 7, 8, 1, 2, 8]
+    assert both[0].searches.tolist() == [False] * 7 + [True] * 3
+    assert torch.equal(both[0].queries[7:], plain[0].queries[4:])
+    assert both[0].history.lengths.tolist() == [0, 1, 2, 2, 4, 0, 1, 1, 2, 1]
 
 
 def test_only_targets_are_asked_about(batch):
     targets = batch.targets.clone()
     targets[0, :3] = False
-    assert cut(replace(batch, targets=targets))[1].tolist() == [2, 5, 7, 8]
+    assert cut(replace(batch, targets=targets))[1].tolist() == [5, 7, 2, 8]
     nobody, items = cut(replace(batch, targets=torch.zeros_like(targets)))
     assert items.numel() == 0
     assert nobody.history.items.shape == (0, 1)

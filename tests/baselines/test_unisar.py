@@ -191,19 +191,20 @@ def test_each_task_weighs_its_own_mean(
     which 8 come without a query and 6 with one."""
     model = made(make_view(), search_weight=0.25, negatives=2)
     batch = make_batch(ROWS)
-    candidates = torch.randint(1, 31, (14, 3))
-    monkeypatch.setattr(model, "negatives", lambda chosen: candidates)
+    drawn = torch.randint(1, 31, (31, 2))
+    monkeypatch.setattr(model, "negatives", lambda chosen: torch.cat([chosen[:, None], drawn[chosen]], dim=1))
     terms = model.loss(batch)
     values: dict[bool, list[Tensor]] = {False: [], True: []}
-    for number, (row, at) in enumerate((row, at) for row, items in enumerate(ROWS) for at in range(len(items))):
-        events = batch.events
+    events = batch.events
+    for row, at in ((row, at) for row, items in enumerate(ROWS) for at in range(len(items))):
         history = Histories(
             *(getattr(events, name)[row : row + 1, :at] for name in ("items", "actions", "times", "queries", "groups")),
             lengths=torch.tensor([at]),
         )
         query = events.queries[row : row + 1, at]
         task = Task.SEARCH if query else Task.RECOMMENDATION
-        scores = model.score(Requests(task, history, query, query, query), candidates[number : number + 1])
+        candidates = model.negatives(events.items[row : row + 1, at])
+        scores = model.score(Requests(task, history, query, query, query), candidates)
         labels = torch.tensor([[1.0, 0.0, 0.0]])
         values[bool(query)].append(F.binary_cross_entropy_with_logits(scores, labels))
     assert [len(some) for some in values.values()] == [8, 6]

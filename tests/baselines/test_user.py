@@ -136,17 +136,18 @@ def test_scores_are_those_of_one_request_at_a_time(view: DataView, requests: Req
         torch.testing.assert_close(scores[row], expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize(("layers", "recommend_searched"), [(1, False), (2, False), (1, True)])
 @torch.no_grad()
 def test_the_loss_is_that_of_its_targets_asked_one_by_one(
-    view: DataView, batch: Batch, layers: int, monkeypatch: pytest.MonkeyPatch
+    view: DataView, batch: Batch, layers: int, recommend_searched: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = build(view, layers=layers)
-    drawn = torch.randint(1, 31, (15, 4), generator=torch.Generator().manual_seed(1))
-    monkeypatch.setattr(model, "negatives", lambda targets: torch.cat([targets[:, None], drawn[:, 1:]], dim=1))
-    cut, items = asked.cut(batch)
+    model = build(view, layers=layers, recommend_searched=recommend_searched)
+    drawn = torch.randint(1, 31, (31, 3), generator=torch.Generator().manual_seed(1))
+    monkeypatch.setattr(model, "negatives", lambda targets: torch.cat([targets[:, None], drawn[targets]], dim=1))
+    cut, items = asked.cut(batch, recommend_searched=recommend_searched)
+    assert len(items) == (22 if recommend_searched else 15)
     read = model._read(cut.history, cut.times[:, None], cut.queries[:, None], cut.history.valid[:, None])[:, 0]
-    scores = model.compare(read, torch.cat([items[:, None], drawn[:, 1:]], dim=1))
+    scores = model.compare(read, model.negatives(items))
     expected = -(scores[:, :1] - scores[:, 1:]).sigmoid().log().mean()
     torch.testing.assert_close(model.loss(batch)["pairwise"], expected)
 
