@@ -55,17 +55,28 @@ def fit(
     checkpoint: Path,
     device: str,
     report: Callable[[Progress], None] | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Summary:
     """Train the model of a run, or go on from the checkpoint; see `synergen.training.trainer.train`.
 
     Raises:
+        Interrupted: `stop` said yes.
         UserError: a loss or gradient that is not finite, or a GPU whose memory does not suffice.
     """
     config = training_of(spec)
     batches, steps = epochs(dataset, spec, config)
     try:
         return train(
-            model, config, batches, steps, validate, seed=spec.seed, checkpoint=checkpoint, device=device, report=report
+            model,
+            config,
+            batches,
+            steps,
+            validate,
+            seed=spec.seed,
+            checkpoint=checkpoint,
+            device=device,
+            report=report,
+            stop=stop,
         )
     except torch.OutOfMemoryError as error:
         raise out_of_memory(spec, dataset.log.n_items, device_memory(device)) from error

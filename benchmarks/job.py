@@ -41,12 +41,23 @@ from synergen.training.trainer import Progress, Summary
 
 Report = Callable[[str, dict[str, Any]], None]
 """Called with a stage (loading, text, training, testing) and its state."""
+Stop = Callable[[], bool]
+"""Asked between steps of a training, whether it is to end here and go on another time."""
 
 
-def execute(spec: RunSpec, source: str, store: RunStore, device: str, scale: str, report: Report) -> Run:
+def execute(
+    spec: RunSpec,
+    source: str,
+    store: RunStore,
+    device: str,
+    scale: str,
+    report: Report,
+    stop: Stop = lambda: False,
+) -> Run:
     """Train (or resume), test once, write the record. A run that is finished is loaded.
 
     Raises:
+        Interrupted: `stop` said yes; the state of the training is on disk.
         UserError: bad data or settings, a loss or gradient that is not finite, a folder that cannot be written.
     """
     store.check_writable()
@@ -55,12 +66,12 @@ def execute(spec: RunSpec, source: str, store: RunStore, device: str, scale: str
     with FileLock(lock):
         store.sweep(spec.id)
         done = store.load(spec.id)
-        run = done or _execute(spec, source, store, device, scale, report)
+        run = done or _execute(spec, source, store, device, scale, report, stop)
     lock.unlink(missing_ok=True)
     return run
 
 
-def _execute(spec: RunSpec, source: str, store: RunStore, device: str, scale: str, report: Report) -> Run:
+def _execute(spec: RunSpec, source: str, store: RunStore, device: str, scale: str, report: Report, stop: Stop) -> Run:
     report("loading", {})
     torch.manual_seed(spec.seed)
     dataset = load_for(source, spec.protocol)
@@ -68,7 +79,7 @@ def _execute(spec: RunSpec, source: str, store: RunStore, device: str, scale: st
     known = KnownTruth.of(source, dataset.log) if has_slates(spec.protocol) and knows_truth(spec.dataset) else None
     text = vectors_for(spec, dataset, partial(_report_text, report))
     subject = _reference(spec, known) or build_for(spec, dataset, text).to(device)
-    summary, seconds = _learn(subject, spec, dataset, evaluator, store, device, report)
+    summary, seconds = _learn(subject, spec, dataset, evaluator, store, device, report, stop)
     wanted = _views(spec, subject, dataset)
     _hold_harder_queries(subject, wanted, spec, dataset, evaluator, report)
     ranks, seconds_a_view = _test(subject, wanted, evaluator, report)
@@ -109,6 +120,7 @@ def _learn(
     store: RunStore,
     device: str,
     report: Report,
+    stop: Stop,
 ) -> tuple[Summary | None, float]:
     """What happened in training, None where there is none, and the seconds that learning took."""
     if not isinstance(subject, Recommender):
@@ -120,7 +132,7 @@ def _learn(
     def report_training(progress: Progress) -> None:
         report("training", asdict(progress))
 
-    summary = fit(subject, spec, dataset, validated, store.checkpoint_path(spec.id), device, report_training)
+    summary = fit(subject, spec, dataset, validated, store.checkpoint_path(spec.id), device, report_training, stop)
     return summary, summary.seconds
 
 

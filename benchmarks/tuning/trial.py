@@ -45,5 +45,5 @@ def best_validation(spec: RunSpec, source: str, device: str, checkpoint: Path, s
     try:
         return fit(model, spec, dataset, reported, checkpoint, device).best_metric
     finally:
-        for left in (checkpoint, checkpoint.with_suffix(".failed.pt")):
+        for left in checkpoint.parent.glob(f"{checkpoint.stem}.*"):
             left.unlink(missing_ok=True)

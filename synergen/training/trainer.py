@@ -4,10 +4,12 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from synergen.contract import Batch, Recommender
 from synergen.errors import UserError
@@ -89,6 +91,23 @@ Validate = Callable[[Recommender], dict[str, float]]
 """Validation metrics of a model; the first is the one to stop by."""
 
 
+class Interrupted(Exception):
+    """A training was asked to stop; its checkpoint says where it goes on."""
+
+
+@dataclass
+class _Place:
+    """Where an epoch stands."""
+
+    step: int = 0
+    """Steps that are done."""
+    loss: float = 0.0
+    """Summed over the targets."""
+    targets: int = 0
+    seconds: float = 0.0
+    processor_seconds: float = 0.0
+
+
 def train(
     model: Recommender,
     config: TrainingConfig,
@@ -100,30 +119,40 @@ def train(
     checkpoint: Path,
     device: str = "cpu",
     report: Callable[[Progress], None] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    save_every: float = 600.0,
 ) -> Summary:
     """Train with early stopping; on return the model has the weights of its best validated epoch.
 
     Args:
         batches: the batches of epoch 1, 2, …; must depend on nothing but the epoch.
         steps: batches an epoch, about: for the progress display and for decay.
-        checkpoint: written after every epoch; if it is there, training goes on from it with the same result as without
-            the interruption, since each epoch seeds its own random numbers.
+        checkpoint: written after every epoch, and within one where `stop` or `save_every` say so; if it is there,
+            training goes on from it with the same result as without the interruption.
+        stop: asked after every step; where it says yes, the state is saved and `Interrupted` raised.
+        save_every: seconds without a checkpoint after which one is written within an epoch.
 
     Raises:
-        UserError: the loss or the gradient of a step is not finite. The step is not taken; the checkpoint is that of
-            the last whole epoch, and beside it, in `.failed.pt`, are the batch and the weights that it met.
+        Interrupted: `stop` said yes.
+        UserError: the loss or the gradient of a step is not finite. The step is not taken; the last checkpoint stays,
+            and beside it, in `.failed.pt`, are the batch and the weights that it met.
     """
     optimiser = make_optimiser(model, _rates(config), config.weight_decay, config.row_updates, config.beta2)
     dtype = autocast_dtype(device, config.precision)
-    summary, best_state = _resume(checkpoint, model, optimiser)
+    summary, best_state, resumed = _resume(checkpoint, model, optimiser)
+
+    def save(within: dict[str, Any] | None = None) -> None:
+        state = {"model": model.state_dict(), "optimiser": optimiser.state_dict()}
+        save_checkpoint(checkpoint, {**state, "best": best_state, "summary": asdict(summary), "within": within})
+
     while not summary.stopped:
         epoch = summary.epochs + 1
-        start, processor_start = time.perf_counter(), time.process_time()
-        torch.manual_seed(int(digest(str(seed), str(epoch))[:12], 16))
-        model.begin_epoch(epoch)
+        place, first_weights = _begin(model, epoch, seed, resumed)
+        resumed = None
+        start, processor_start = time.perf_counter() - place.seconds, time.process_time() - place.processor_seconds
+        saved = time.monotonic()
         model.train()
-        total, targets = 0.0, 0
-        for step, batch in enumerate(batches(epoch), start=1):
+        for step, batch in enumerate(islice(batches(epoch), place.step, None), start=place.step + 1):
             count = int(batch.targets.sum())
             batch = batch.to(device)
             if config.decay:
@@ -131,18 +160,26 @@ def train(
             done = take_step(model, optimiser, batch, config.clip_norm, dtype)
             if not done.taken:
                 failed = checkpoint.with_suffix(".failed.pt")
-                place = {"epoch": epoch, "step": step, "seed": seed}
-                save_checkpoint(failed, {**place, "batch": asdict(batch), "model": model.state_dict()})
+                where = {"epoch": epoch, "step": step, "seed": seed}
+                save_checkpoint(failed, {**where, "batch": asdict(batch), "model": model.state_dict()})
                 kept = f"; the state after epoch {summary.epochs} is kept in {checkpoint}" if summary.epochs else ""
                 raise UserError(
                     f"{_culprit(model, done)} is not finite at epoch {epoch}, step {step}; lower learning_rate "
                     f"or set precision: fp32. The batch and the weights that it met are kept in {failed}{kept}"
                 )
-            total, targets = total + done.loss * count, targets + count
+            place.step, place.loss, place.targets = step, place.loss + done.loss * count, place.targets + count
             if report:
                 left = _seconds_left(start, step / steps, config.max_epochs - epoch, summary)
                 last = summary.curve[-1]["metric"] if summary.curve else None
                 report(Progress(epoch, config.max_epochs, step, steps, done.loss, last, _best(summary), left))
+            asked = stop()
+            if asked or time.monotonic() - saved >= save_every:
+                place.seconds = time.perf_counter() - start
+                place.processor_seconds = time.process_time() - processor_start
+                save({"place": asdict(place), "first_weights": first_weights, "random": _random_state(device)})
+                saved = time.monotonic()
+            if asked:
+                raise Interrupted(f"stopped at epoch {epoch}, step {step}; the state is kept in {checkpoint}")
         summary.epochs = epoch
         summary.training_processor_seconds += time.process_time() - processor_start
         if epoch % config.validate_every == 0 or epoch == config.max_epochs:
@@ -151,13 +188,13 @@ def train(
             if metric > summary.best_metric:
                 summary.best_metric, summary.best_epoch = metric, epoch
                 best_state = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
-            seen = targets + (summary.curve[-1]["targets"] if summary.curve else 0)
+            seen = place.targets + (summary.curve[-1]["targets"] if summary.curve else 0)
             summary.curve.append(
                 {
                     "epoch": epoch,
                     "seconds": round(summary.seconds + time.perf_counter() - start, 2),
                     "targets": seen,
-                    "loss": round(total / max(1, targets), 5),
+                    "loss": round(place.loss / max(1, place.targets), 5),
                     "metric": round(metric, 6),
                     **metrics,
                 }
@@ -168,18 +205,40 @@ def train(
             summary.stopped = "epoch limit"
         summary.seconds += time.perf_counter() - start
         summary.processor_seconds += time.process_time() - processor_start
-        save_checkpoint(
-            checkpoint,
-            {
-                "model": model.state_dict(),
-                "optimiser": optimiser.state_dict(),
-                "best": best_state,
-                "summary": asdict(summary),
-            },
-        )
+        save()
     model.load_state_dict(best_state)
     model.eval()
     return summary
+
+
+def _begin(
+    model: Recommender, epoch: int, seed: int, resumed: dict[str, Any] | None
+) -> tuple[_Place, dict[str, Any] | None]:
+    """Begin an epoch, or go on within it; the second value are the weights that it began with, where the model makes
+    something of them that a checkpoint within the epoch cannot do without."""
+    torch.manual_seed(int(digest(str(seed), str(epoch))[:12], 16))
+    overridden = type(model).begin_epoch is not Recommender.begin_epoch
+    if resumed is None:
+        first_weights = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()} if overridden else None
+        model.begin_epoch(epoch)
+        return _Place(), first_weights
+    first_weights = resumed["first_weights"]
+    if first_weights is not None:
+        weights = {k: v.detach().clone() for k, v in model.state_dict().items()}
+        model.load_state_dict(first_weights)
+        model.begin_epoch(epoch)
+        model.load_state_dict(weights)
+    torch.set_rng_state(resumed["random"]["cpu"])
+    if resumed["random"]["cuda"] is not None:
+        torch.cuda.set_rng_state(resumed["random"]["cuda"])
+    return _Place(**resumed["place"]), first_weights
+
+
+def _random_state(device: str) -> dict[str, Tensor | None]:
+    return {
+        "cpu": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state(device) if device.startswith("cuda") else None,
+    }
 
 
 def _culprit(model: Recommender, done: Step) -> str:
@@ -200,13 +259,16 @@ def _set_rates(optimiser: torch.optim.Optimizer, config: TrainingConfig, share: 
         group["lr"] = share * _rates(config)[group["name"]]
 
 
-def _resume(path: Path, model: Recommender, optimiser: torch.optim.Optimizer) -> tuple[Summary, dict[str, Any]]:
+def _resume(
+    path: Path, model: Recommender, optimiser: torch.optim.Optimizer
+) -> tuple[Summary, dict[str, Any], dict[str, Any] | None]:
+    """What was done, the best weights, and what is known of an unfinished epoch."""
     state = load_checkpoint(path)
     if state is None:
-        return Summary(), {}
+        return Summary(), {}, None
     model.load_state_dict(state["model"])
     optimiser.load_state_dict(state["optimiser"])
-    return Summary(**state["summary"]), state["best"]
+    return Summary(**state["summary"]), state["best"], state.get("within")
 
 
 def _best(summary: Summary) -> float | None:

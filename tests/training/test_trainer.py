@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from synergen.contract import Batch, Histories, Recommender, Slates
 from synergen.errors import UserError
 from synergen.training.checkpoint import load_checkpoint, save_checkpoint
-from synergen.training.trainer import Progress, TrainingConfig, train
+from synergen.training.trainer import Interrupted, Progress, TrainingConfig, train
 
 
 class Slope(Recommender):
@@ -43,10 +43,16 @@ def one_batch(epoch: int) -> Iterator[Batch]:
     yield Batch(events, torch.ones(1, 2, dtype=torch.bool), zeros, torch.tensor([7]))
 
 
-def fit(path, validate, model=None, report=None, batches=one_batch, **config):
+def three_batches(epoch: int) -> Iterator[Batch]:
+    for _ in range(3):
+        yield from one_batch(epoch)
+
+
+def fit(path, validate, model=None, report=None, batches=one_batch, stop=lambda: False, save_every=600.0, **config):
     model = model or Slope()
     config = TrainingConfig(**{"learning_rate": 0.5, "max_epochs": 20, "patience": 3, "precision": "fp32"} | config)
-    summary = train(model, config, batches, 1, validate, seed=5, checkpoint=path / "c.pt", report=report)
+    paths = {"checkpoint": path / "c.pt", "save_every": save_every}
+    summary = train(model, config, batches, 1, validate, seed=5, report=report, stop=stop, **paths)
     return model, summary
 
 
@@ -116,12 +122,67 @@ def test_a_killed_training_resumes_to_the_same_weights(tmp_path, killed_in_epoch
     assert [p["metric"] for p in summary.curve] == [p["metric"] for p in expected.curve]
 
 
-def test_a_damaged_checkpoint_counts_as_none(tmp_path):
+class Remembering(Slope):
+    """It makes a random something of the weights that an epoch begins with, and its loss needs that."""
+
+    def begin_epoch(self, epoch: int) -> None:
+        self.first = self.w.detach().clone() + torch.rand(1)
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        return {"first": (0.1 * (self.w - self.first) ** 2).sum(), **super().loss(batch)}
+
+
+@pytest.mark.parametrize("kind", [Slope, Remembering])
+@pytest.mark.parametrize("stopped_after", [1, 5, 6])
+def test_a_training_that_is_asked_to_stop_goes_on_at_the_same_step(tmp_path, kind, stopped_after):
+    """Three steps an epoch: after one step, in the middle of an epoch, and at the end of its last step. What is seen by
+    the resumed training is what the other one had not seen, and nothing differs in the end."""
+    whole, expected = fit(tmp_path / "whole", closeness, model=kind(), batches=three_batches, max_epochs=4)
+    steps: list[tuple[int, int]] = []
+
+    def note(progress: Progress) -> None:
+        steps.append((progress.epoch, progress.step))
+
+    common = {"report": note, "batches": three_batches, "max_epochs": 4}
+    with pytest.raises(Interrupted, match=f"epoch {(stopped_after + 2) // 3}, step"):
+        fit(tmp_path, closeness, model=kind(), stop=lambda: len(steps) == stopped_after, **common)
+    resumed, summary = fit(tmp_path, closeness, model=kind(), **common)
+    assert steps == [(epoch, step) for epoch in range(1, 5) for step in range(1, 4)]
+    assert torch.equal(resumed.w, whole.w)
+    assert torch.equal(resumed.table.weight, whole.table.weight)
+    timeless = [[{k: v for k, v in p.items() if k != "seconds"} for p in one.curve] for one in (summary, expected)]
+    assert timeless[0] == timeless[1]
+
+
+def test_a_checkpoint_by_time_is_enough_for_a_kill(tmp_path):
+    """`save_every` of no seconds: one after each step."""
+    whole, _ = fit(tmp_path / "whole", closeness, batches=three_batches)
+    steps = 0
+
+    def kill(progress: Progress) -> None:
+        nonlocal steps
+        steps += 1
+        if steps == 6:
+            raise Killed
+
+    with pytest.raises(Killed):
+        fit(tmp_path, closeness, batches=three_batches, report=kill, save_every=0.0)
+    within = load_checkpoint(tmp_path / "c.pt")["within"]
+    assert within["place"]["step"] == 2  # the kill came before the save of the epoch's third step
+    resumed, _ = fit(tmp_path, closeness, batches=three_batches)
+    assert torch.equal(resumed.w, whole.w)
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path):
     path = tmp_path / "c.pt"
-    save_checkpoint(path, {"w": torch.zeros(1000)})
-    path.write_bytes(path.read_bytes()[:900])
     assert load_checkpoint(path) is None
-    assert load_checkpoint(tmp_path / "none.pt") is None
+    for number in (1.0, 2.0, 3.0):
+        save_checkpoint(path, {"w": torch.full((1000,), number)})
+    assert load_checkpoint(path)["w"][0] == 3
+    path.write_bytes(path.read_bytes()[:900])
+    assert load_checkpoint(path)["w"][0] == 2
+    path.with_suffix(".before.pt").write_bytes(b"")
+    assert load_checkpoint(path) is None
 
 
 def test_a_loss_that_is_not_finite_stops_with_its_place(tmp_path):
