@@ -8,6 +8,8 @@ import pytest
 from saved_toys import save_toy_model, toy_vectors
 
 from benchmarks import perf, reproduce, run, tune
+from benchmarks.plan import scales
+from benchmarks.spec import load_spec
 from synergen import cli
 from synergen.data.dataset import load_dataset
 
@@ -26,8 +28,8 @@ def starting(*words: str) -> list[list[str]]:
 )
 def test_table_commands_parse(arguments):
     options = run.parser().parse_args(arguments)
-    run.load_spec(options.table)
-    assert options.scale in run.scales()
+    load_spec(options.table)
+    assert options.scale in scales()
 
 
 @pytest.mark.parametrize("command", [tune, reproduce, perf], ids=lambda command: command.__name__)

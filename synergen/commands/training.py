@@ -65,10 +65,10 @@ def add(commands: Any) -> None:
 
 
 def _train(options: argparse.Namespace, screen: Console) -> None:
+    from benchmarks.campaign import dataset_name, has_impressions
     from benchmarks.job import execute
     from benchmarks.plan import make_run
     from benchmarks.progress import Pace, describe
-    from benchmarks.run import dataset_name, has_impressions
     from benchmarks.spec import load_spec
     from synergen.data.dataset import protocol_for
     from synergen.data.sources import find_source

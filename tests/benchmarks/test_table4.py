@@ -10,7 +10,7 @@ import pytest
 import torch
 from toys import toy_requests
 
-from benchmarks import run
+from benchmarks import campaign, run
 from benchmarks.calibrate import BOTH
 from benchmarks.differences import Compared, compare
 from benchmarks.evaluator import SlateEvaluator
@@ -253,7 +253,7 @@ def test_a_run_from_training_to_table_and_plot(finished, shop, tmp_path):
     assert any(
         note.startswith("Calibration of the ranking head's click probability, both tasks") for note in table.notes
     )
-    written = run.write_plots(table, {RANKED: [loaded]}, tmp_path / "plots" / "table4.shop")
+    written = campaign.write_plots(table, {RANKED: [loaded]}, tmp_path / "plots" / "table4.shop")
     assert [path.name for path in written] == ["table4.shop.calibration.png", "table4.shop.calibration.pdf"]
     assert all(path.stat().st_size > 1000 for path in written)
 
@@ -301,5 +301,5 @@ def test_the_default_is_the_simulated_shop_and_a_plan_simulates_nothing(tmp_path
 
 def test_where_the_log_is_not_at_hand_its_records_tell_whether_it_has_impressions(finished, tmp_path):
     store = RunStore(tmp_path / "out")
-    assert run.has_impressions("shop", "shop", store)
-    assert not run.has_impressions("beauty", "beauty", store)
+    assert campaign.has_impressions("shop", "shop", store)
+    assert not campaign.has_impressions("beauty", "beauty", store)

@@ -1,0 +1,236 @@
+"""What is asked for of a table, what of it is on record, and the table that follows: the same for a run on this machine
+and for a sweep on a cluster."""
+
+import argparse
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks.calibrate import plot_calibration
+from benchmarks.display import console_table
+from benchmarks.exports import to_json, write
+from benchmarks.plan import plan, registry_tasks
+from benchmarks.tables import Spec, Table, build, load_spec
+from benchmarks.tradeoff import plot_tradeoff
+from benchmarks.views import RANKING, has_slates
+from synergen.data.dataset import protocol_for
+from synergen.data.preparation import source_hash
+from synergen.data.sources import find_source
+from synergen.errors import UserError
+from synergen.runs import Run, RunSpec, RunStore, refuse_other_data
+from synergen.text import Encoder
+
+RESULTS = Path(__file__).resolve().parents[1] / "results"
+
+Runs = dict[str, list[RunSpec]]
+"""The runs of each method."""
+
+
+def add_arguments(p: argparse.ArgumentParser, scale: str) -> None:
+    """The arguments of `Campaign.asked`; `scale` is the default."""
+    p.add_argument(
+        "--table",
+        type=int,
+        required=True,
+        help="1 to 4 as in the paper; 5 recipes of the baselines, 6 joint or single-task training, 7 harder queries",
+    )
+    p.add_argument(
+        "--dataset",
+        metavar="NAME|DIR",
+        help="a built-in data set, or a folder with interactions.parquet (see README); default ml-100k, for table 4 "
+        "sessions, a simulated shop (sessions-N has N users)",
+    )
+    p.add_argument(
+        "--scale",
+        default=scale,
+        metavar="NAME",
+        help="epoch budget and patience, the same for every model: smoke, sketch or short (a few epochs, for many like "
+        f"rows), cpu (until validation stops improving) or paper (for GPUs); see benchmarks/specs/scales.yaml; default "
+        f"{scale}",
+    )
+    p.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds 0..N-1 of every run; default 1")
+    p.add_argument(
+        "--encoder",
+        metavar="NAME",
+        help="frozen text encoder of the models that read text: minilm (default; inside a package), or the name or "
+        """folder of a Hugging Face model, with options as JSON if any: 'NAME {"pooling": "cls", "dimensions": 128}'""",
+    )
+    p.add_argument(
+        "--split",
+        metavar="NAME",
+        help="otherwise than the table: leave-one-out, last-N, point-P or point-P+Gd (the last P percent by time, "
+        "after a gap of G days)",
+    )
+    p.add_argument("--max-users", type=int, metavar="N", help="a sample of users that keeps min_count of everything")
+    p.add_argument("--models", metavar="A,B", help="run only these rows; the others show what has been run before")
+    p.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="results folder; default results/")
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """A table on a data set, at a scale, with so many seeds."""
+
+    spec: Spec
+    source: str
+    """The name or folder of the data set, and what runs and tables call it."""
+    name: str
+    scale: str
+    seeds: int
+    stem: str
+    """What its files are named after."""
+    wanted: Runs
+    """The runs that are asked for."""
+    shown: Runs
+    """Those that the table has a place for."""
+    store: RunStore
+
+    @classmethod
+    def asked(cls, options: argparse.Namespace) -> "Campaign":
+        """As the command line has it, see `add_arguments`.
+
+        Raises:
+            UserError: an unknown table, scale, row or split, or a number that is none.
+        """
+        spec = load_spec(options.table)
+        source = options.dataset or spec.dataset
+        name, store = dataset_name(source), RunStore(options.out)
+        spec = spec.fitting(has_impressions(source, name, store) and options.split in (None, "time"))
+        if spec.protocol:
+            spec = replace(spec, protocol=_protocol(options, source, spec))
+        if options.seeds < 1:
+            raise UserError("--seeds must be 1 or more")
+        only = options.models.split(",") if options.models else None
+        wanted = plan(spec, name, options.scale, options.seeds, only)
+        shown = plan(spec, name, options.scale, options.seeds, None)
+        stem = ".".join([f"table{spec.number}", name, *_otherwise(options)])
+        return cls(spec, source, name, options.scale, options.seeds, stem, wanted, shown, store)
+
+    @property
+    def source_is_here(self) -> bool:
+        """Whether the files of the data set are at hand, or can be got."""
+        return _is_here(self.source)
+
+    def forget(self) -> None:
+        """Discard the records of what is asked for.
+
+        Raises:
+            UserError: there is no such data set, so that they could not be made again.
+        """
+        find_source(self.source)
+        for run_id in {run.id for runs in self.wanted.values() for run in runs}:
+            self.store.discard(run_id)
+
+    def finished(self) -> dict[str, Run | None]:
+        """What is on record of all that is shown, by run id."""
+        return {run.id: self.store.load(run.id) for runs in self.shown.values() for run in runs}
+
+    def to_do(self, finished: Mapping[str, Run | None]) -> dict[str, tuple[str, RunSpec]]:
+        """Method and run of what is asked for and not finished, by run id."""
+        runs = {run.id: (method, run) for method, runs in self.wanted.items() for run in runs}
+        return {run_id: run for run_id, run in runs.items() if finished.get(run_id) is None}
+
+    def refuse_other_data(self, finished: Mapping[str, Run | None], needed: bool) -> None:
+        """Records speak of the files they were made from; where those are at hand, they must be the same.
+
+        Args:
+            needed: data must be at hand where there are no records.
+
+        Raises:
+            UserError: they differ, or are needed and not there.
+        """
+        records = [run.record for run in finished.values() if run is not None]
+        try:
+            found = source_hash(find_source(self.source))
+        except UserError:
+            if needed and not records:
+                raise
+            return  # a plan, or a table from records alone
+        for record in records:
+            refuse_other_data(record, found, self.name)
+
+    def forecast(self, to_do: Mapping[str, tuple[str, RunSpec]]) -> dict[str, float | None]:
+        """By run id, the mean seconds of like runs on record, here or in results/; None where there is none."""
+        elsewhere = RunStore(RESULTS).records() if self.store.folder.resolve() != RESULTS else []
+        past = self.store.records() + elsewhere
+        forecast: dict[str, float | None] = {}
+        for run_id, (_, run) in to_do.items():
+            alike = [
+                record["seconds"]
+                for record in past
+                if (record["model"], record["dataset"], record["task"]) == (run.model, run.dataset, run.task)
+                and record["scale"] in (self.scale, None)
+            ]
+            forecast[run_id] = sum(alike) / len(alike) if alike else None
+        return forecast
+
+    def show(self, screen: Console, as_json: bool, finished: Mapping[str, Run | None]) -> None:
+        """Print the table of what is finished, and write it with its plots."""
+        runs = {m: [r for run in specs if (r := finished[run.id]) is not None] for m, specs in self.shown.items()}
+        table = build(self.spec, runs, registry_tasks(), self.name)
+        if as_json:
+            print(json.dumps(to_json(table), ensure_ascii=False))
+        else:
+            for part in console_table(table):
+                screen.print(part)
+        out = self.store.folder
+        written = write(table, out / "tables", self.stem) + write_plots(table, runs, out / "plots" / self.stem)
+        screen.print(f"written: {', '.join(str(path) for path in written)}", soft_wrap=True)
+
+
+def write_plots(table: Table, runs: dict[str, list[Run]], stem: Path) -> list[Path]:
+    """What joint training gains and costs, where a table has models trained both ways; and the calibration of the
+    method that is read from the ranking head, of its first seed."""
+    written = plot_tradeoff(table, stem.with_name(f"{stem.name}.tradeoff.png"))
+    read = (run for row in table.spec.rows if row.head == RANKING for run in runs.get(row.method, ()))
+    run = next((run for run in read if "calibration" in run.record), None)
+    if run is None:
+        return written
+    title = f"Click probability of the ranking head\n{table.dataset}, seed {run.record['seed']}"
+    return written + plot_calibration(run, stem.with_name(f"{stem.name}.calibration.png"), title)
+
+
+def dataset_name(name_or_folder: str) -> str:
+    """The name that runs and tables carry: a folder's own name, `sessions-10k` for `sessions`."""
+    try:
+        return find_source(name_or_folder).name
+    except UserError:
+        return name_or_folder  # of records, perhaps, whose data are not here
+
+
+def has_impressions(dataset: str, name: str, store: RunStore) -> bool:
+    """Whether the log says what its requests showed; where there is no log, its records tell."""
+    try:
+        source = find_source(dataset)
+    except UserError:
+        return any(r["dataset"] == name and has_slates(r["protocol"]) for r in store.records())
+    return source.has_impressions
+
+
+def _is_here(dataset: str) -> bool:
+    try:
+        find_source(dataset)
+    except UserError:
+        return False
+    return True
+
+
+def _protocol(options: argparse.Namespace, source: str, spec: Spec) -> dict[str, Any]:
+    """The table's, but for what the command line sets and what the data set brings along."""
+    encoder = Encoder.parse(options.encoder).identity if options.encoder else None
+    asked = {"encoder": encoder, "split": options.split, "max_users": options.max_users}
+    protocol = {**spec.protocol, **{key: value for key, value in asked.items() if value is not None}}
+    try:
+        return protocol_for(find_source(source), protocol)
+    except UserError:  # of records, perhaps, whose data are not here
+        return protocol
+
+
+def _otherwise(options: argparse.Namespace) -> list[str]:
+    """What the files of a table are named after, besides the table and its data set: what was asked for otherwise."""
+    users = f"{options.max_users}-users" if options.max_users else None
+    return [re.sub(r"[^\w.+-]+", "-", word) for word in (options.encoder, options.split, users) if word]
