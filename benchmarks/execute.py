@@ -83,16 +83,21 @@ def run_all(jobs: list[Job], workers: int, threads: int, show: Callable[[Event],
     return failed
 
 
-@contextmanager
-def child_environment(threads: int) -> Iterator[None]:
+def child_variables(threads: int) -> dict[str, str]:
     """What a child's libraries read when they are loaded: their number of threads and, for the C library, to keep freed
     memory: training frees and asks for the same gigabyte at each step, a sixth of whose time went to page faults."""
     threading = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
-    values = threading | {
+    return threading | {
         "MALLOC_MMAP_THRESHOLD_": str(4 << 30),
         "MALLOC_TRIM_THRESHOLD_": str(8 << 30),
         "MALLOC_TOP_PAD_": str(256 << 20),
     }
+
+
+@contextmanager
+def child_environment(threads: int) -> Iterator[None]:
+    """Processes that are started here have `child_variables`."""
+    values = child_variables(threads)
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

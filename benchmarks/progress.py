@@ -124,10 +124,8 @@ def describe(stage: str, state: dict[str, Any], pace: Pace) -> str:
             trained = state["training"]
             after = f" after epoch {trained['epochs']}, best {trained['best_epoch']}" if "epochs" in trained else ""
             return f"in {duration(state['seconds'])}: {trained['stopped']}{after}"
-        case "failed":
-            return str(state["why"])
         case _:
-            return ""
+            return str(state.get("why", ""))
 
 
 def label(spec: RunSpec, method: str) -> str:
