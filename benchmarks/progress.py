@@ -94,7 +94,7 @@ class Display:
         grid = Grid("run", "stage", "where it stands", "so far", box=None, header_style="bold", pad_edge=False)
         for state in self.states.values():
             so_far = duration(time.monotonic() - state.started) if state.started else ""
-            finished = state.stage in ("done", "failed")
+            finished = state.stage in ("done", "recorded", "failed")
             grid.add_row(state.label, state.stage, state.detail, "" if finished else so_far)
         return grid
 

@@ -10,6 +10,7 @@ import math
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -24,6 +25,10 @@ from benchmarks.inputs import items_known, prepare_for
 from benchmarks.plan import scales
 from benchmarks.progress import Display, duration, label
 from benchmarks.size import planned_size
+from slurm.job_profile import Profile, load_profile
+from slurm.submit import EXECUTORS
+from slurm.submit import run_all as run_jobs
+from slurm.sweeps import sweep_of
 from synergen.console import bars, exit_status, page
 from synergen.errors import UserError
 from synergen.runs import RunSpec
@@ -53,6 +58,17 @@ def parser() -> argparse.ArgumentParser:
         help="threads of each run; default 1: on another number sums round otherwise and numbers change a little",
     )
     p.add_argument("--device", help="cpu or cuda; default: cuda where there is one")
+    p.add_argument(
+        "--executor",
+        choices=("inline", *EXECUTORS),
+        default="inline",
+        help="where the runs go: processes of this command (inline, default), jobs of SLURM (slurm), the same jobs on "
+        "this machine (local), or this process, for a debugger (debug); see also slurm/sweep.py, which does not wait",
+    )
+    p.add_argument("--profile", metavar="NAME|FILE", help="what a job asks for; default local, or cpu on SLURM")
+    p.add_argument(
+        "--slurm", action="append", default=[], metavar="KEY=VALUE", help="set a field of the profile; may be repeated"
+    )
     p.add_argument("--force", action="store_true", help="forget the records of these runs and train again")
     p.add_argument("--plan", action="store_true", help="say what would run and for how long, and stop")
     p.add_argument("--json", action="store_true", help="print the table as JSON instead of text")
@@ -137,6 +153,8 @@ def _announce(
 def _workers(options: argparse.Namespace, runs: int) -> int:
     if options.workers is not None and options.workers < 1:
         raise UserError("--workers must be 1 or more")
+    if options.executor != "inline":
+        return min(1 if options.executor == "debug" else _profile(options).array_parallelism, max(1, runs))
     default = 1 if torch.cuda.is_available() and options.device != "cpu" else (os.cpu_count() or 1)
     return min(options.workers or default, max(1, runs))
 
@@ -157,7 +175,24 @@ def _train(
     jobs = [Job(run, campaign.source, options.out, device, campaign.scale) for _, run in longest_first]
     labels = {run.id: label(run, method) for method, run in longest_first}
     with Display(screen, labels) as display:
-        return run_all(jobs, _workers(options, len(jobs)), options.threads, display.show)
+        if options.executor == "inline":
+            return run_all(jobs, _workers(options, len(jobs)), options.threads, display.show)
+        profile = _profile(options)
+        sweep = sweep_of(campaign, _arguments(options), profile, {job.spec.id: todo[job.spec.id] for job in jobs})
+        return run_jobs(sweep, list(labels), options.executor, profile, options.threads, display.show)
+
+
+def _profile(options: argparse.Namespace) -> Profile:
+    """Of a job; as many of them go at a time as there are workers."""
+    profile = load_profile(options.profile or ("cpu" if options.executor == "slurm" else "local"), options.slurm)
+    return replace(profile, array_parallelism=options.workers) if options.workers else profile
+
+
+def _arguments(options: argparse.Namespace) -> list[str]:
+    """Those of the table, as slurm/sweep.py collects it."""
+    keys = ("table", "dataset", "scale", "seeds", "encoder", "split", "max_users", "models")
+    given = {key.replace("_", "-"): getattr(options, key) for key in keys}
+    return [word for key, value in given.items() if value is not None for word in (f"--{key}", str(value))]
 
 
 if __name__ == "__main__":

@@ -176,10 +176,12 @@ def _here(
 def event_of(run_id: str, standing: Standing) -> Event:
     """A standing as news for a display."""
     news = standing.news
-    if standing.stage in ("running", "done") and news and news["stage"] != "failed":
-        return Event(run_id, news["stage"], news["state"])
     if standing.stage == "done":
-        return Event(run_id, "recorded", {})
+        return (
+            Event(run_id, "done", news["state"]) if news and news["stage"] == "done" else Event(run_id, "recorded", {})
+        )
+    if standing.stage == "running" and news and news["stage"] != "failed":
+        return Event(run_id, news["stage"], news["state"])
     if standing.over:
         return Event(run_id, "failed", {"why": f"{standing.stage} {standing.detail}".rstrip()})
     return Event(run_id, standing.stage, {"why": standing.detail})

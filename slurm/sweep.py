@@ -27,7 +27,7 @@ from benchmarks.progress import Pace, describe, duration
 from slurm import scheduler
 from slurm.job_profile import Profile, changed, load_profile, names
 from slurm.submit import event_of, script, send, standings
-from slurm.sweeps import Standing, Sweep, load_sweep, new_sweep
+from slurm.sweeps import Standing, Sweep, load_sweep, sweep_of
 from synergen.console import bars, exit_status, page
 from synergen.runs import RunStore
 
@@ -103,9 +103,7 @@ def _submit(options: argparse.Namespace, screen: Console, arguments: list[str]) 
     campaign.refuse_other_data(finished, needed=True)
     to_do = campaign.to_do(finished)
     wanted_ids = {run.id for runs in campaign.wanted.values() for run in runs}
-    folder = options.out / "sweeps" / f"{campaign.stem}.{campaign.scale}"
-    source = str(Path(campaign.source).resolve()) if Path(campaign.source).is_dir() else campaign.source
-    sweep = new_sweep(folder, arguments, source, campaign.scale, profile, to_do)
+    sweep = sweep_of(campaign, arguments, profile, to_do)
     screen.print(
         f"Table {campaign.spec.number} on {campaign.name}, scale {campaign.scale}, {campaign.seeds} seed(s): "
         f"{len(to_do)} runs to send, {len(wanted_ids - set(to_do))} on record",
@@ -122,7 +120,7 @@ def _submit(options: argparse.Namespace, screen: Console, arguments: list[str]) 
         return
     scheduler.refuse_no_slurm()
     campaign.store.check_writable()
-    busy = _busy(sweep, campaign) if (folder / "sweep.json").exists() else set()
+    busy = _busy(sweep, campaign)
     free = [run_id for run_id in to_do if run_id not in busy]
     if len(free) < len(to_do):
         screen.print(f"{len(to_do) - len(free)} of them wait or run already")

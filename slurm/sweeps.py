@@ -18,6 +18,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from benchmarks.campaign import Campaign
 from benchmarks.execute import Job
 from slurm.job_profile import Profile, written
 from slurm.scheduler import Seen, State
@@ -140,11 +141,11 @@ class Sweep:
 
     def standing(self, run_id: str, store: RunStore, job: Sent | None, seen: Seen | None) -> Standing:
         """How a run stands, from its record, from what SLURM says of its job, and from what the job said last."""
+        news = self._said(run_id)
         if store.record_path(run_id).exists():
-            return Standing("done", job=job.job if job else "")
+            return Standing("done", "", job.job if job else "", news)
         if job is None or seen is None:
             return Standing("unsent")
-        news = self._said(run_id, job)
         match seen.state:
             case State.PENDING:
                 return Standing("pending", seen.word, job.job, news)
@@ -170,7 +171,7 @@ class Sweep:
             lines = file.read().decode(errors="replace").strip().splitlines()
         return "\n".join(lines[-8:])
 
-    def _said(self, run_id: str, job: Sent) -> dict[str, Any] | None:
+    def _said(self, run_id: str) -> dict[str, Any] | None:
         """The news of a run since its last job was sent."""
         path = self.news(run_id)
         try:
@@ -189,19 +190,21 @@ def now() -> float:
     return round(time.time(), 3)
 
 
-def new_sweep(
-    folder: Path,
-    arguments: list[str],
-    source: str,
-    scale: str,
-    profile: Profile,
-    to_do: Mapping[str, tuple[str, RunSpec]],
+def sweep_of(
+    campaign: Campaign, arguments: list[str], profile: Profile, to_do: Mapping[str, tuple[str, RunSpec]]
 ) -> Sweep:
-    """A sweep in `folder`; where there is one already, its runs stay in it."""
+    """The sweep of a campaign; where there is one already, its runs stay in it.
+
+    Args:
+        arguments: of the command line, without places on this machine that a later command may not have.
+        to_do: method and run, by run id.
+    """
+    folder = campaign.store.folder.resolve() / "sweeps" / f"{campaign.stem}.{campaign.scale}"
+    source = str(Path(campaign.source).resolve()) if Path(campaign.source).is_dir() else campaign.source
     old = load_sweep(folder) if (folder / "sweep.json").exists() else None
     methods = (old.methods if old else {}) | {run_id: method for run_id, (method, _) in to_do.items()}
     specs = (old.specs if old else {}) | {run_id: spec for run_id, (_, spec) in to_do.items()}
-    return Sweep(folder, arguments, source, scale, dict(written(profile)), methods, specs)
+    return Sweep(folder, arguments, source, campaign.scale, dict(written(profile)), methods, specs)
 
 
 def load_sweep(folder: Path) -> Sweep:
