@@ -40,7 +40,7 @@ class Profile:
     container: str = ""
     """What stands before `python` to start it in a container, such as `apptainer exec --nv image.sif`."""
     extra: tuple[str, ...] = field(default=())
-    """Further options of sbatch, KEY=VALUE each."""
+    """Further options of sbatch, KEY=VALUE or KEY each."""
 
     def __post_init__(self) -> None:
         refuse_below(self, 1, "cpus_per_task", "time_min", "array_parallelism")
@@ -56,7 +56,7 @@ class Profile:
             raise UserError(f"profile: gres is '{self.gres}'; write gpu:N or gpu:TYPE:N")
         for option in self.extra:
             if not option.partition("=")[0].strip("-"):
-                raise UserError(f"profile: extra has '{option}'; write KEY=VALUE, as after sbatch --")
+                raise UserError(f"profile: extra has '{option}'; write KEY=VALUE or KEY, as after sbatch --")
 
     @property
     def gpus(self) -> int | None:
@@ -122,7 +122,9 @@ def sbatch_parameters(profile: Profile, job_name: str, root: Path, variables: Ma
     exports = [f"export {name}={value}" for name, value in variables.items()]
     parameters["setup"] = [*profile.setup, *exports, f"export PYTHONPATH={root}${{PYTHONPATH:+:$PYTHONPATH}}"]
     further = (option.lstrip("-").partition("=") for option in profile.extra)
-    parameters["additional_parameters"] = {"requeue": True} | {key: value for key, _, value in further}
+    parameters["additional_parameters"] = {"requeue": True} | {
+        key: value if equals else True for key, equals, value in further
+    }
     return parameters
 
 

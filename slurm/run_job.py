@@ -13,6 +13,7 @@ from typing import Any
 import submitit
 
 from benchmarks.execute import Job
+from benchmarks.progress import Pace, describe
 from synergen.errors import UserError
 from synergen.files import write_json
 
@@ -43,7 +44,7 @@ class RunJob:
         """
         self._ending = threading.Event()
         self._worker = threading.Thread(target=self._run, daemon=True)
-        self._outcome = ""
+        self._outcome, self._pace = "", Pace()
         self._worker.start()
         while self._worker.is_alive():  # a signal is answered between two of these
             self._worker.join(0.2)
@@ -92,7 +93,8 @@ class RunJob:
         self._outcome = "failed"
 
     def _say(self, stage: str, state: dict[str, Any]) -> None:
-        where = {"host": socket.gethostname(), "job": os.environ.get("SLURM_JOB_ID", str(os.getpid()))}
+        where = {"host": socket.gethostname(), "process": os.getpid()}
+        print(stage, describe(stage, state, self._pace), flush=True)
         try:
             write_json(self.news, {"stage": stage, "state": state, **where})
         except UserError as error:  # a full disk must not end a training that needs no disk now

@@ -34,7 +34,7 @@ def test_fields_are_set_otherwise(tmp_path):
         (["gres=a100"], "write gpu:N or gpu:TYPE:N"),
         (["time_min=2", "signal_delay_s=120"], "the signal must come later than the start"),
         (["mem_gb=0"], "it must be above 0"),
-        (["extra==x"], "write KEY=VALUE, as after sbatch --"),
+        (["extra==x"], "write KEY=VALUE or KEY, as after sbatch --"),
     ],
 )
 def test_what_makes_no_job_is_refused(changes, message):
@@ -56,9 +56,9 @@ def test_an_unknown_profile_and_a_file_that_is_none(tmp_path):
 
 def test_what_sbatch_is_given():
     """Empty fields are left out; the job is one that may be queued again, and finds this project."""
-    profile = load_profile("a100", ["partition=gpu", "extra=reservation=mine;--licenses=x"])
+    profile = load_profile("a100", ["partition=gpu", "extra=reservation=mine;--exclusive"])
     given = sbatch_parameters(profile, "name", Path("/here"), {"OMP_NUM_THREADS": "1"})
     assert (given["partition"], given["gres"], given["time"], given["mem"]) == ("gpu", "gpu:a100:1", 720, "65536MB")
     assert "account" not in given
-    assert given["additional_parameters"] == {"requeue": True, "reservation": "mine", "licenses": "x"}
+    assert given["additional_parameters"] == {"requeue": True, "reservation": "mine", "exclusive": True}
     assert given["setup"] == ["export OMP_NUM_THREADS=1", "export PYTHONPATH=/here${PYTHONPATH:+:$PYTHONPATH}"]
