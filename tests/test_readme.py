@@ -10,6 +10,7 @@ from saved_toys import save_toy_model, toy_vectors
 from benchmarks import perf, reproduce, run, tune
 from benchmarks.plan import scales
 from benchmarks.spec import load_spec
+from slurm import sweep
 from synergen import cli
 from synergen.data.dataset import load_dataset
 
@@ -39,6 +40,12 @@ def test_other_commands_parse(command):
     assert found
     for arguments in found:
         command.parser().parse_args(arguments)
+
+
+@pytest.mark.parametrize("arguments", starting("python", "slurm/sweep.py"), ids=" ".join)
+def test_sweep_commands_parse(arguments):
+    given = arguments if arguments[0] in sweep.COMMANDS else ["submit", *arguments]
+    assert sweep.parser().parse_args(given).command == given[0]
 
 
 @pytest.mark.parametrize("arguments", starting("synergen"), ids=" ".join)
