@@ -16,29 +16,38 @@ from typing import Any
 
 import torch
 import yaml
+from optuna.distributions import CategoricalDistribution
+from optuna.trial import FrozenTrial
 from rich.console import Console
 
 if __package__ in (None, ""):  # python benchmarks/tune.py, without installation
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from baselines.registry import tasks_of
+from benchmarks.evaluator import validation_metric
 from benchmarks.inputs import load_for, prepare_for, reads_text, vectors_for
 from benchmarks.plan import make_run, model_file, read_yaml
 from benchmarks.spec import load_spec
 from benchmarks.tuning.display import TuningDisplay, best_trials, importance_lines
-from benchmarks.tuning.findings import best_of, importances, save
-from benchmarks.tuning.plot import plot_search
+from benchmarks.tuning.findings import best_of, importances, save, trials_table
+from benchmarks.tuning.plot import plot_contour, plot_pareto, plot_search, plot_slices
 from benchmarks.tuning.space import conditions, search_space
 from benchmarks.tuning.study import Search, kept
-from benchmarks.tuning.workers import search_until
+from benchmarks.tuning.workers import Pool, Processes, search_until
+from slurm.job_profile import load_profile
+from slurm.search_job import Jobs
 from synergen.console import bars, exit_status, page
 from synergen.contract import Task
 from synergen.data.dataset import protocol_for
 from synergen.data.preparation import source_hash
 from synergen.data.sources import find_source
 from synergen.errors import UserError, unknown_name
+from synergen.files import write_text
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
+
+_ENOUGH_FOR_A_CONTOUR = 6
+"""Trials."""
 
 EXAMPLES = """\
 examples:
@@ -84,6 +93,21 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="for studies/ and plots/; default results/")
     p.add_argument("--workers", type=int, metavar="W", help="trials side by side; default one a core, one on a GPU")
+    p.add_argument(
+        "--executor",
+        choices=("inline", "slurm"),
+        default="inline",
+        help="workers are processes of this command (inline, default) or jobs of SLURM (slurm), a worker a job",
+    )
+    p.add_argument("--profile", default="cpu", metavar="NAME|FILE", help="what a job asks for; default %(default)s")
+    p.add_argument(
+        "--slurm", action="append", default=[], metavar="KEY=VALUE", help="set a field of the profile; may be repeated"
+    )
+    p.add_argument(
+        "--pareto",
+        action="store_true",
+        help="with --task joint: both metrics apart, for their Pareto front, not their mean",
+    )
     p.add_argument("--threads", type=int, default=1, metavar="N", help="threads of each trial; default 1")
     p.add_argument("--device", help="cpu or cuda; default: cuda where there is one")
     return p
@@ -108,19 +132,49 @@ def _tune(options: argparse.Namespace, screen: Console) -> None:
             dataset = load_for(search.source, search.base.protocol)
             vectors_for(search.base, dataset, lambda done, total: report("texts", done, total))
     workers = options.workers or (1 if search.device == "cuda" else os.cpu_count() or 1)
+    pool: Pool = Processes(options.threads)
+    if options.executor == "slurm":
+        pool = Jobs(load_profile(options.profile, options.slurm), options.threads)
     with TuningDisplay(screen, metric, options.trials, workers) as display:
-        study = search_until(search, options.trials, workers, options.threads, display.show)
+        study = search_until(search, options.trials, workers, pool, display.show)
     trials, shares = kept(study), importances(study)
     best_of(trials)
     screen.print(best_trials(trials, metric))
     if shares:
         screen.print(importance_lines(shares))
-    picture = options.out / "plots" / f"tuning.{search.stem}.png"
-    plot_search(picture, trials, shares, metric, f"{search.base.model} on {search.base.dataset}, scale {search.scale}")
-    written = [search.journal, picture]
+    written = [search.journal, *_pictures(options, search, trials, shares, metric)]
+    table = options.out / "studies" / f"{search.stem}.csv"
+    write_text(table, trials_table(trials, search))
+    written.append(table)
     if options.save:
         written.append(save(trials, search, metric, _command(options, search)))
     screen.print(f"written: {', '.join(str(path) for path in written)}", soft_wrap=True)
+
+
+def _pictures(
+    options: argparse.Namespace,
+    search: Search,
+    trials: list[FrozenTrial],
+    shares: dict[str, float] | None,
+    metric: str,
+) -> list[Path]:
+    """History with importance and the metric against each value; where there is enough to draw, the two values that
+    matter most; where both tasks are sought apart, their front."""
+    stem = options.out / "plots" / f"tuning.{search.stem}.png"
+    title = f"{search.base.model} on {search.base.dataset}, scale {search.scale}"
+    slices, contour, front = (stem.with_suffix(f".{kind}.png") for kind in ("slices", "contour", "pareto"))
+    plot_search(stem, trials, shares, metric, title)
+    plot_slices(slices, trials, search, metric)
+    written = [stem, slices]
+    numbers = [place for place in shares or () if not isinstance(search.space[place], CategoricalDistribution)]
+    if len(numbers) >= 2 and sum(bool(trial.values) for trial in trials) >= _ENOUGH_FOR_A_CONTOUR:
+        plot_contour(contour, trials, search, (numbers[0], numbers[1]), metric)
+        written.append(contour)
+    if search.pareto:
+        names = tuple(f"{validation_metric(search.base.protocol, task)} {task}" for task in Task)
+        plot_pareto(front, trials, names, title)
+        written.append(front)
+    return written
 
 
 def _search(options: argparse.Namespace) -> Search:
@@ -152,7 +206,13 @@ def _search(options: argparse.Namespace) -> Search:
     only = options.params.split(",") if options.params else None
     space = search_space(section, base, places, only, path.name)
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return Search(base, space, options.dataset, source_hash(source), options.scale, options.out / "studies", device)
+    if options.executor == "slurm":
+        device = load_profile(options.profile, options.slurm).device
+    if options.pareto and (base.task != "joint" or options.save):
+        raise UserError("--pareto is for --task joint, and finds no single best values that --save could write")
+    where = str(Path(options.dataset).resolve()) if Path(options.dataset).is_dir() else options.dataset
+    studies = (options.out / "studies").resolve()
+    return Search(base, space, where, source_hash(source), options.scale, studies, device, options.pareto)
 
 
 def _fixed(changes: list[str]) -> dict[str, dict[str, Any]]:

@@ -25,7 +25,7 @@ EXECUTORS = ("slurm", "local", "debug")
 ROOT = Path(__file__).resolve().parents[1]
 _LOOK_EVERY = 2.0
 """Seconds between two looks at jobs."""
-_SPARE_SECONDS = 15
+SPARE_SECONDS = 15
 """Of the signal's delay, for what comes after a checkpoint."""
 
 
@@ -38,7 +38,7 @@ def send(sweep: Sweep, run_ids: Sequence[str], profile: Profile, threads: int) -
     scheduler.refuse_no_slurm()
     sweep.save()
     sweep.forget_news(run_ids)
-    executor = _slurm(sweep, profile, threads)
+    executor = executor_of(profile, sweep.logs, sbatch_parameters(profile, sweep.name, ROOT, child_variables(threads)))
     try:
         with executor.batch():
             jobs = [executor.submit(_run_job(sweep, run_id, profile, threads)) for run_id in run_ids]
@@ -188,13 +188,14 @@ def event_of(run_id: str, standing: Standing) -> Event:
 
 
 def _run_job(sweep: Sweep, run_id: str, profile: Profile, threads: int) -> RunJob:
-    patience = max(1.0, profile.signal_delay_s - _SPARE_SECONDS)
+    patience = max(1.0, profile.signal_delay_s - SPARE_SECONDS)
     return RunJob(sweep.job(run_id, profile.device), threads, sweep.news(run_id), patience)
 
 
-def _slurm(sweep: Sweep, profile: Profile, threads: int) -> submitit.SlurmExecutor:
-    executor = submitit.SlurmExecutor(sweep.logs, max_num_timeout=profile.max_timeouts, python=_python(profile))
-    executor.update_parameters(**sbatch_parameters(profile, sweep.name, ROOT, child_variables(threads)))
+def executor_of(profile: Profile, logs: Path, parameters: dict[str, Any]) -> submitit.SlurmExecutor:
+    """Of jobs that write their output into `logs`; see `sbatch_parameters`."""
+    executor = submitit.SlurmExecutor(logs, max_num_timeout=profile.max_timeouts, python=_python(profile))
+    executor.update_parameters(**parameters)
     return executor
 
 

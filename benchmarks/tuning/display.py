@@ -11,7 +11,7 @@ from rich.text import Text
 
 from benchmarks.progress import duration
 from benchmarks.tuning.findings import reason
-from benchmarks.tuning.study import BY_HAND, ranked, values_of
+from benchmarks.tuning.study import BY_HAND, ranked, reached, values_of
 
 _SHOWN = 5
 
@@ -56,7 +56,7 @@ class TuningDisplay:
         best = ranked(self._known)
         line = f"{len(finished)} of {self.trials} trials"
         if best:
-            line += f", best {self.metric} {best[0].value:.4f} (trial {self._known.index(best[0]) + 1})"
+            line += f", best {self.metric} {reached(best[0]):.4f} (trial {self._known.index(best[0]) + 1})"
         seconds = [trial.duration.total_seconds() for trial in finished if trial.duration]
         left = self.trials - len(finished)
         if seconds and left:
@@ -80,7 +80,7 @@ def outcome(trial: FrozenTrial) -> str:
         return f"failed ({reason(trial)})"
     how = "pruned at" if trial.state == TrialState.PRUNED else "reached"
     took = duration(trial.duration.total_seconds()) if trial.duration else ""
-    return f"{how} {trial.value:.4f} in {took} ({written(trial)})"
+    return f"{how} {reached(trial):.4f} in {took} ({written(trial)})"
 
 
 def written(trial: FrozenTrial) -> str:
@@ -102,7 +102,7 @@ def best_trials(trials: list[FrozenTrial], metric: str) -> Grid:
         took = duration(trial.duration.total_seconds()) if trial.duration else ""
         values = (str(value) for value in values_of(trial).values())
         remark = "by hand" if BY_HAND in trial.user_attrs else ""
-        grid.add_row(str(trials.index(trial) + 1), f"{trial.value:.4f}", str(at or ""), *values, took, remark)
+        grid.add_row(str(trials.index(trial) + 1), f"{reached(trial):.4f}", str(at or ""), *values, took, remark)
     return grid
 
 

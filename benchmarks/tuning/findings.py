@@ -1,5 +1,7 @@
 """What a search found: which values matter, and the best ones as the file that benchmarks/plan.py reads."""
 
+import csv
+import io
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from benchmarks.environment import environment
 from benchmarks.plan import read_yaml, tuned_file
 from benchmarks.progress import duration
-from benchmarks.tuning.study import BY_HAND, WHY, Search, kept, ranked, values_of
+from benchmarks.tuning.study import BY_HAND, WHY, Search, kept, ranked, reached, values_of
 from synergen.errors import UserError
 from synergen.files import write_text
 
@@ -41,9 +43,25 @@ def importances(study: Study) -> dict[str, float] | None:
     """The share of each place in the variance of the metric (fANOVA), largest first; None where there are no more
     finished trials than places, from which nothing can be told apart."""
     finished = ranked(kept(study))
-    if not finished or len(finished) <= len(finished[0].params) or len({trial.value for trial in finished}) == 1:
+    if not finished or len(finished) <= len(finished[0].params) or len({reached(trial) for trial in finished}) == 1:
         return None
-    return get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
+    return get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0), target=reached)
+
+
+def trials_table(trials: list[FrozenTrial], search: Search) -> str:
+    """All trials as CSV: number, state, metrics, values, epochs and seconds."""
+    metrics = ["recommendation", "search"] if search.pareto else ["metric"]
+    rows = io.StringIO()
+    writer = csv.writer(rows, lineterminator="\n")
+    writer.writerow(["trial", "state", *metrics, *search.space, "epochs", "seconds", "by_hand"])
+    for at, trial in enumerate(trials, start=1):
+        values = list(trial.values or [""] * len(metrics))
+        seconds = round(trial.duration.total_seconds(), 1) if trial.duration else ""
+        given = values_of(trial)
+        places = [given.get(place, "") for place in search.space]
+        by_hand = BY_HAND in trial.user_attrs
+        writer.writerow([at, trial.state.name.lower(), *values, *places, trial.last_step or "", seconds, by_hand])
+    return rows.getvalue()
 
 
 def save(trials: list[FrozenTrial], search: Search, metric: str, command: str) -> Path:
@@ -53,7 +71,7 @@ def save(trials: list[FrozenTrial], search: Search, metric: str, command: str) -
         UserError: no trial came to its end, or the folder cannot be written.
     """
     best = best_of(trials)
-    hand = next((f"{trial.value:.4f}" for trial in ranked(trials) if BY_HAND in trial.user_attrs), "failed")
+    hand = next((f"{reached(trial):.4f}" for trial in ranked(trials) if BY_HAND in trial.user_attrs), "failed")
     states = Counter(trial.state for trial in trials)
     seconds = sum(trial.duration.total_seconds() for trial in trials if trial.duration)
     sections: dict[str, Any] = {"settings": {}, "training": {}}
@@ -74,7 +92,7 @@ def save(trials: list[FrozenTrial], search: Search, metric: str, command: str) -
     machine = environment()["accelerator" if search.device == "cuda" else "processor"]
     header = (
         f"# {search.base.model} on {search.base.dataset}: the best values that Optuna (TPE) found on validation.",
-        f"# Expected metric: validation {metric} {best.value:.4f} (by hand {hand}) at scale {search.scale}, seed 0.",
+        f"# Expected metric: validation {metric} {reached(best):.4f} (by hand {hand}) at scale {search.scale}, seed 0.",
         f"# Cost: {duration(seconds)} for {len(trials)} trials, of which {states[TrialState.PRUNED]} were pruned and "
         f"{states[TrialState.FAIL]} failed, on {machine}.",
         f"# Command: {command}",

@@ -5,12 +5,13 @@ in the study alone, so that one worker finds the same trials whether or not it w
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 from filelock import FileLock, Timeout
 from optuna.distributions import distribution_to_json
@@ -31,10 +32,11 @@ BY_HAND = "by hand"
 """Attribute of the trial that has the model's configuration as it was."""
 WHY = "why"
 """Attribute of a failed trial: the message."""
-PROCESS = "process"
-"""Attribute of a trial: the id of the process that trains it."""
+WORKER = "worker"
+"""Attribute of a trial: the process or job that trains it."""
 
 _INTERRUPTED = "interrupted"
+_RETRIED = "retried"
 _RANDOM_TRIALS = 4
 """Trials before the sampler learns from them, and before any is pruned; Optuna's own ten would be most of a budget."""
 _UNPRUNED_EPOCHS = 4
@@ -55,12 +57,15 @@ class Search:
     folder: Path
     """Of the journals."""
     device: str
+    pareto: bool = False
+    """Whether the metrics of both tasks are sought apart, for their Pareto front, and not their mean."""
 
     @property
     def id(self) -> str:
-        """Twelve hexadecimal digits: of the run that it begins with, the space, and the data."""
+        """Twelve hexadecimal digits: of the run that it begins with, the space, the data, and whether both tasks are
+        sought apart."""
         space = {place: distribution_to_json(one) for place, one in self.space.items()}
-        return digest(self.base.id, canonical_json(space), self.data)[:12]
+        return digest(self.base.id, canonical_json(space), self.data, *(["pareto"] if self.pareto else []))[:12]
 
     @property
     def stem(self) -> str:
@@ -94,20 +99,27 @@ def values_of(trial: Trial | FrozenTrial) -> dict[str, Any]:
 
 
 @contextmanager
-def alone(search: Search) -> Iterator[Study]:
-    """The study, made ready to go on, while no other process works on it; what was interrupted waits to be done again.
+def alone(search: Search, alive: Callable[[Iterable[str]], set[str]] = lambda workers: set()) -> Iterator[Study]:
+    """The study, made ready to go on, while no other command works on it; what was interrupted waits to be done again.
+
+    Args:
+        alive: which of some workers, that an earlier command started, still work; their trials are left to them.
 
     Raises:
-        UserError: another process works on it, or the folder cannot be written.
+        UserError: another command works on it, or the folder cannot be written.
     """
     lock = FileLock(search.folder / f"{search.stem}.running", timeout=0)
     try:
         search.folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
-        shutil.rmtree(search.scratch, ignore_errors=True)
-        search.scratch.mkdir()
-        search.journal.with_name(f"{search.journal.name}.lock").unlink(missing_ok=True)  # Optuna's; of a killed process
-        _drop_half_a_line(search.journal)
+        working = alive(_workers(search))
+        if not working:
+            shutil.rmtree(search.scratch, ignore_errors=True)
+            search.journal.with_name(f"{search.journal.name}.lock").unlink(
+                missing_ok=True
+            )  # Optuna's, of a killed process
+            _drop_half_a_line(search.journal)
+        search.scratch.mkdir(exist_ok=True)
     except Timeout as error:
         raise UserError(
             f"{search.journal}: another search works on it; wait for its end, or use another --out"
@@ -115,27 +127,64 @@ def alone(search: Search) -> Iterator[Study]:
     except OSError as error:
         raise UserError(f"cannot write {search.folder}: {error.strerror or error}; choose a writable --out") from error
     try:
-        study = _study(search)
+        study = study_of(search)
         if not study.get_trials(deepcopy=False):
             study.enqueue_trial(search.by_hand, user_attrs={BY_HAND: True})
-        _again(study, study.get_trials(states=(TrialState.RUNNING,)))
+        for trial in running(study):
+            if trial.user_attrs.get(WORKER) not in working:
+                _again(study, trial)
         yield study
     finally:
         shutil.rmtree(search.scratch, ignore_errors=True)
+        _workers_file(search).unlink(missing_ok=True)
         Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
 
 
-def claim(search: Search, trials: int) -> Trial | None:
-    """The next trial to train, or None where the study has `trials` of them."""
-    study = _study(search)
+def note_worker(search: Search, worker: str) -> None:
+    """Let a later command know of a worker that may outlive this one."""
+    with open(_workers_file(search), "a", encoding="utf-8") as file:
+        file.write(f"{worker}\n")
+
+
+def claim(search: Search, trials: int, worker: str = "") -> Trial | None:
+    """The next trial for a worker to train, or None where the study has `trials` of them. A worker that was stopped and
+    goes on gets the one that it was at."""
+    study = study_of(search)
     with FileLock(search.scratch / "claim.lock"):
+        own = [trial for trial in running(study) if worker and trial.user_attrs.get(WORKER) == worker]
+        if own:
+            return Trial(study, own[0]._trial_id)
         known = kept(study)
         if len(known) >= trials and all(trial.state != TrialState.WAITING for trial in known):
             return None
         number = sum(trial.state != TrialState.WAITING for trial in known)
-        study.sampler = TPESampler(seed=number, n_startup_trials=_RANDOM_TRIALS)
-        return study.ask(search.space)
+        study.sampler = TPESampler(seed=number, n_startup_trials=_RANDOM_TRIALS, constant_liar=True)
+        trial = study.ask(search.space)
+        trial.set_user_attr(WORKER, worker)
+        return trial
+
+
+def lost(study: Study, worker: str, retry: bool) -> bool:
+    """A worker is gone; its trial has failed or, once and if it may, is done again. False where it was at none."""
+    for trial in running(study):
+        if trial.user_attrs.get(WORKER) == worker:
+            if retry and _RETRIED not in trial.user_attrs:
+                _again(study, trial, retried=True)
+            else:
+                study.tell(trial.number, state=TrialState.FAIL)
+            return True
+    return False
+
+
+def running(study: Study) -> list[FrozenTrial]:
+    """The trials that somebody works on, or did when it was stopped."""
+    return study.get_trials(states=(TrialState.RUNNING,))
+
+
+def reached(trial: FrozenTrial) -> float:
+    """What a trial came to, where two metrics are sought their mean; NaN where it came to nothing."""
+    return float(np.mean(trial.values)) if trial.values else float("nan")
 
 
 def kept(study: Study) -> list[FrozenTrial]:
@@ -145,31 +194,38 @@ def kept(study: Study) -> list[FrozenTrial]:
 
 
 def ranked(trials: list[FrozenTrial]) -> list[FrozenTrial]:
-    """Those that were trained to their end, best first."""
+    """Those that were trained to their end, best first; where two metrics are sought, by their mean."""
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    return sorted(complete, key=lambda trial: -(trial.value or 0.0))
+    return sorted(complete, key=lambda trial: -reached(trial))
 
 
-def _study(search: Search) -> Study:
+def study_of(search: Search) -> Study:
+    """The study on disk, begun where there is none."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna.create_study(
         storage=JournalStorage(JournalFileBackend(str(search.journal))),
         study_name=f"{search.stem}.{search.id}",
-        direction="maximize",
+        directions=["maximize", "maximize"] if search.pareto else ["maximize"],
         load_if_exists=True,
         pruner=MedianPruner(_RANDOM_TRIALS, n_warmup_steps=_UNPRUNED_EPOCHS),
     )
 
 
-def _again(study: Study, stopped: list[FrozenTrial]) -> None:
-    """Let trials whose process was stopped be done again, with the same values."""
-    numbers = study.user_attrs.get(_INTERRUPTED, [])
-    for trial in stopped:
-        attributes = {BY_HAND: True} if BY_HAND in trial.user_attrs else {}
-        study.enqueue_trial(trial.params, user_attrs=attributes)
-        numbers = [*numbers, trial.number]
-        study.set_user_attr(_INTERRUPTED, numbers)
-        study.tell(trial.number, state=TrialState.FAIL)
+def _again(study: Study, trial: FrozenTrial, retried: bool = False) -> None:
+    """Let a trial whose worker was stopped be done again, with the same values."""
+    attributes: dict[str, Any] = {BY_HAND: True} if BY_HAND in trial.user_attrs else {}
+    study.enqueue_trial(trial.params, user_attrs=attributes | ({_RETRIED: True} if retried else {}))
+    study.set_user_attr(_INTERRUPTED, [*study.user_attrs.get(_INTERRUPTED, []), trial.number])
+    study.tell(trial.number, state=TrialState.FAIL)
+
+
+def _workers_file(search: Search) -> Path:
+    return search.folder / f"{search.stem}.workers"
+
+
+def _workers(search: Search) -> list[str]:
+    path = _workers_file(search)
+    return path.read_text(encoding="utf-8").split() if path.exists() else []
 
 
 def _drop_half_a_line(journal: Path) -> None:

@@ -1,75 +1,143 @@
-"""Worker processes that train the trials of a search."""
+"""The workers of a search: who trains its trials, and what becomes of the trials of those that die."""
 
 import multiprocessing
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from optuna import TrialPruned
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from benchmarks.execute import child_environment
-from benchmarks.tuning.study import BY_HAND, PROCESS, WHY, Search, alone, claim, kept
+from benchmarks.tuning.study import BY_HAND, WHY, WORKER, Search, alone, claim, kept, lost, running
 from synergen.errors import UserError
+from synergen.training.trainer import Interrupted
 
-_LOOK_EVERY = 0.5
-"""Seconds between two looks at the journal."""
+
+class Pool(Protocol):
+    """Workers of one kind: each does trials until the study has enough of them."""
+
+    retries: bool
+    """Whether the trial of a worker that died is done again, once: where others' troubles may have been the cause."""
+    look_every: float
+    """Seconds between two looks at the workers."""
+
+    def start(self, search: Search, trials: int) -> str:
+        """One more; returns its name."""
+
+    def alive(self, workers: Iterable[str]) -> set[str]:
+        """Which of some workers work, or wait for their turn."""
+
+    def died(self, worker: str) -> str:
+        """What is known of the end of a worker that did not end by itself, else an empty text."""
+
+    def stop(self, workers: Iterable[str]) -> None:
+        """End workers now."""
 
 
 def search_until(
-    search: Search, trials: int, workers: int, threads: int, show: Callable[[list[FrozenTrial]], None]
+    search: Search, trials: int, workers: int, pool: Pool, show: Callable[[list[FrozenTrial]], None]
 ) -> Study:
-    """Train until the study has `trials` trials, `workers` of them side by side.
+    """Train until the study has `trials` trials, with as many workers of a pool.
 
-    A trial that fails, or whose process dies, counts and is marked. What is finished stays whatever happens later.
+    A trial that fails, or whose worker dies, counts and is marked. What is finished stays whatever happens later.
 
     Args:
         show: called now and then with all trials in order.
 
     Raises:
-        KeyboardInterrupt: after the processes have been stopped.
-        UserError: a process ended before its first trial, or another command works on the study.
+        KeyboardInterrupt: after the workers have been stopped.
+        UserError: a worker ended before its first trial, or another command works on the study.
     """
-    context = multiprocessing.get_context("spawn")
-    running: list[Any] = []
-
-    def start() -> None:
-        process = context.Process(target=_work, args=(search, trials, threads), daemon=True)
-        with child_environment(threads):
-            process.start()
-        running.append(process)
-
-    with alone(search) as study:
+    with alone(search, pool.alive) as study:
+        names = {name for trial in running(study) if (name := trial.user_attrs.get(WORKER))}
         try:
-            for _ in range(min(workers, trials - sum(trial.state.is_finished() for trial in kept(study)))):
-                start()
-            while running:
+            open_trials = trials - sum(trial.state.is_finished() for trial in kept(study))
+            while len(names) < min(workers, open_trials):
+                names.add(pool.start(search, trials))
+            while names:
                 show(kept(study))
-                time.sleep(_LOOK_EVERY)
-                for process in [process for process in running if process.exitcode is not None]:
-                    running.remove(process)
-                    if process.exitcode:
-                        _fail_trial_of(process, study)
-                        start()
+                time.sleep(pool.look_every)
+                for worker in names - pool.alive(names):
+                    names.discard(worker)
+                    if why := pool.died(worker):
+                        if not lost(study, worker, pool.retries):
+                            raise UserError(f"a worker of the search ended before it trained anything: {why}")
+                        names.add(pool.start(search, trials))
         finally:
-            for process in running:
-                process.terminate()
-            for process in running:
-                process.join(timeout=5)
+            pool.stop(names)
         show(kept(study))
     return study
 
 
-def _fail_trial_of(process: Any, study: Study) -> None:
-    for trial in study.get_trials(states=(TrialState.RUNNING,)):
-        if trial.user_attrs.get(PROCESS) == process.pid:
-            study.tell(trial.number, state=TrialState.FAIL)
+@dataclass
+class Processes:
+    """Workers that are processes of this command, which do not outlive it."""
+
+    threads: int
+    retries: bool = False
+    look_every: float = 0.5
+    _processes: dict[str, Any] = field(default_factory=dict)
+
+    def start(self, search: Search, trials: int) -> str:
+        process = multiprocessing.get_context("spawn").Process(
+            target=_work, args=(search, trials, self.threads), daemon=True
+        )
+        with child_environment(self.threads):
+            process.start()
+        self._processes[str(process.pid)] = process
+        return str(process.pid)
+
+    def alive(self, workers: Iterable[str]) -> set[str]:
+        return {name for name in workers if name in self._processes and self._processes[name].exitcode is None}
+
+    def died(self, worker: str) -> str:
+        status = self._processes[worker].exitcode
+        return f"status {status}" if status else ""
+
+    def stop(self, workers: Iterable[str]) -> None:
+        for worker in workers:
+            self._processes[worker].terminate()
+        for worker in workers:
+            self._processes[worker].join(timeout=5)
+
+
+def work(search: Search, trials: int, worker: str, stop: Callable[[], bool] = lambda: False) -> None:
+    """Do trials until the study has enough of them, or `stop` says yes; then the one under way goes on when the worker
+    does."""
+    while not stop() and (trial := claim(search, trials, worker)) is not None:
+        attempt(trial, search, stop)
+
+
+def attempt(trial: Trial, search: Search, stop: Callable[[], bool] = lambda: False) -> None:
+    """One trial: trained, pruned, failed, or left as it is where `stop` said yes."""
+    from benchmarks.tuning.trial import best_validation
+
+    def seen(epoch: int, metric: float) -> None:
+        if search.pareto:  # Optuna prunes by one metric only
             return
-    raise UserError(f"a process of the search ended with status {process.exitcode} before it trained anything")
+        trial.report(metric, epoch)
+        if BY_HAND not in trial.user_attrs and trial.should_prune():
+            raise TrialPruned
+
+    checkpoint = search.scratch / f"{trial.number}.pt"
+    try:
+        best = best_validation(search.spec(trial), search.source, search.device, checkpoint, seen, stop)
+    except Interrupted:
+        return
+    except TrialPruned:
+        trial.study.tell(trial, state=TrialState.PRUNED)
+    except Exception as error:  # of this trial's values, as far as anyone can tell
+        trial.set_user_attr(WHY, str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
+        trial.study.tell(trial, state=TrialState.FAIL)
+    else:
+        first, *of_tasks = best.values()
+        trial.study.tell(trial, of_tasks if search.pareto else first)
 
 
 def _work(search: Search, trials: int, threads: int) -> None:
@@ -79,9 +147,7 @@ def _work(search: Search, trials: int, threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
-    while (trial := claim(search, trials)) is not None:
-        trial.set_user_attr(PROCESS, os.getpid())
-        _try(trial, search)
+    work(search, trials, str(os.getpid()))
 
 
 def _end_with_parent() -> None:
@@ -90,23 +156,3 @@ def _end_with_parent() -> None:
     assert parent is not None
     parent.join()
     os._exit(1)
-
-
-def _try(trial: Trial, search: Search) -> None:
-    from benchmarks.tuning.trial import best_validation
-
-    def seen(epoch: int, metric: float) -> None:
-        trial.report(metric, epoch)
-        if BY_HAND not in trial.user_attrs and trial.should_prune():
-            raise TrialPruned
-
-    checkpoint = search.scratch / f"{trial.number}.pt"
-    try:
-        best = best_validation(search.spec(trial), search.source, search.device, checkpoint, seen)
-    except TrialPruned:
-        trial.study.tell(trial, state=TrialState.PRUNED)
-    except Exception as error:  # of this trial's values, as far as anyone can tell
-        trial.set_user_attr(WHY, str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
-        trial.study.tell(trial, state=TrialState.FAIL)
-    else:
-        trial.study.tell(trial, best)

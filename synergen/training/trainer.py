@@ -87,6 +87,9 @@ class Summary:
     """One entry a validated epoch: epoch, seconds, targets seen, loss, validation metrics."""
 
 
+CURVE = ("epoch", "seconds", "targets", "loss", "metric")
+"""What a point of the curve says besides the validation metrics."""
+
 Validate = Callable[[Recommender], dict[str, float]]
 """Validation metrics of a model; the first is the one to stop by."""
 

@@ -11,7 +11,7 @@ from benchmarks.spec import load_spec
 from benchmarks.tuning.findings import best_of, importances, reason
 from benchmarks.tuning.space import search_space
 from benchmarks.tuning.study import BY_HAND, Search, alone, claim, kept, values_of
-from benchmarks.tuning.workers import _try
+from benchmarks.tuning.workers import attempt
 from synergen.errors import UserError
 
 SPACE = {"settings.hidden_dropout": [0.1, 0.6], "training.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}
@@ -121,12 +121,12 @@ def test_a_failed_trial_is_kept_with_its_reason_and_the_search_goes_on(search, m
 
     monkeypatch.setattr(benchmarks.tuning.trial, "best_validation", fails)
     with alone(search) as study:
-        _try(claim(search, 3), search)
+        attempt(claim(search, 3), search)
         with pytest.raises(UserError, match="no trial came to its end; the first one failed: the loss is not finite"):
             best_of(kept(study))
-        monkeypatch.setattr(benchmarks.tuning.trial, "best_validation", lambda spec, *rest: formula(spec))
+        monkeypatch.setattr(benchmarks.tuning.trial, "best_validation", lambda spec, *rest: {"N@10": formula(spec)})
         while (trial := claim(search, 3)) is not None:
-            _try(trial, search)
+            attempt(trial, search)
         trials = kept(study)
     assert [trial.state for trial in trials] == [TrialState.FAIL, TrialState.COMPLETE, TrialState.COMPLETE]
     assert reason(trials[0]) == "the loss is not finite"
@@ -136,16 +136,16 @@ def test_a_failed_trial_is_kept_with_its_reason_and_the_search_goes_on(search, m
 def test_trials_below_the_median_are_pruned_but_never_the_one_by_hand(search, monkeypatch):
     reached = iter([0.1, 0.5, 0.6, 0.7, 0.4, 0.9])  # from the fifth on, the median of those before is 0.55
 
-    def curve(spec, source, device, checkpoint, seen):
+    def curve(spec, source, device, checkpoint, seen, stop):
         level = next(reached)
         for epoch in range(1, 9):
             seen(epoch, level)
-        return level
+        return {"N@10": level}
 
     monkeypatch.setattr(benchmarks.tuning.trial, "best_validation", curve)
     with alone(search) as study:
         while (trial := claim(search, 6)) is not None:
-            _try(trial, search)
+            attempt(trial, search)
         trials = kept(study)
     complete, pruned = TrialState.COMPLETE, TrialState.PRUNED
     assert [trial.state for trial in trials] == [complete] * 4 + [pruned, complete]

@@ -1,11 +1,13 @@
 """The tuning command on a small shop: what a search writes, and what the tables then do with it."""
 
+import csv
 import re
 import shutil
 from pathlib import Path
 
 import pytest
 import yaml
+from optuna.trial import create_trial
 from toys import toy_tables
 
 import benchmarks.plan as plan_module
@@ -13,7 +15,8 @@ from benchmarks import tune
 from benchmarks.job import execute
 from benchmarks.plan import make_run, read_yaml, tuned_file, tuning_of
 from benchmarks.spec import load_spec
-from benchmarks.tuning.study import alone, kept, ranked
+from benchmarks.tuning.plot import pareto_front
+from benchmarks.tuning.study import alone, kept, ranked, reached, study_of
 from benchmarks.tuning.trial import best_validation
 from synergen.errors import UserError
 from synergen.runs import RunStore
@@ -25,11 +28,20 @@ FOLDER = Path(plan_module.__file__).parent
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory) -> Path:
     """100 users, 40 items, dense enough for the tables' filter of five events."""
-    folder = tmp_path_factory.mktemp("data") / "shop"
+    return shop_of(tmp_path_factory.mktemp("data") / "shop", users=100, items=40)
+
+
+@pytest.fixture(scope="module")
+def wide_shop(tmp_path_factory) -> Path:
+    """400 users, 150 items: enough for pools."""
+    return shop_of(tmp_path_factory.mktemp("wide") / "shop", users=400, items=150)
+
+
+def shop_of(folder: Path, users: int, items: int) -> Path:
     folder.mkdir()
-    interactions, items = toy_tables(users=100, items=40)
-    interactions.to_parquet(folder / "interactions.parquet")
-    items.to_parquet(folder / "items.parquet")
+    tables = toy_tables(users=users, items=items)
+    for table, name in zip(tables, ("interactions", "items"), strict=True):
+        table.to_parquet(folder / f"{name}.parquet")
     return folder
 
 
@@ -71,8 +83,14 @@ def test_a_search_from_the_command_to_the_tables(shop, files, tmp_path, capsys):
     assert not (files / "tuned").exists()
     assert tune.main([*command, "--save"]) == 0  # nothing is left to train
     assert "goes on: 2 of 2 trials, best N@10" in capsys.readouterr().out
-    assert {path.name for path in (out / "studies").iterdir()} == {"shop.SASRec.journal"}
-    assert (out / "plots" / "tuning.shop.SASRec.png").stat().st_size > 10_000
+    assert {path.name for path in (out / "studies").iterdir()} == {"shop.SASRec.journal", "shop.SASRec.csv"}
+    for name in ("tuning.shop.SASRec.png", "tuning.shop.SASRec.slices.png"):
+        assert (out / "plots" / name).stat().st_size > 10_000
+    rows = list(csv.DictReader((out / "studies" / "shop.SASRec.csv").open()))
+    assert [(row["trial"], row["state"], row["by_hand"]) for row in rows] == [
+        ("1", "complete", "True"),
+        ("2", "complete", "False"),
+    ]
 
     search = tune._search(tune.parser().parse_args(command))
     with alone(search) as study:
@@ -93,10 +111,47 @@ def test_a_search_from_the_command_to_the_tables(shop, files, tmp_path, capsys):
     assert list(best.intermediate_values.values()) == [one["N@10"] for one in record["training"]["curve"]]
 
 
+def test_both_metrics_apart_and_their_front(wide_shop, files, tmp_path, capsys):
+    """Two trials, neither of which is pruned; each has two metrics, whose mean is what one metric would have been."""
+    common = [
+        "--model",
+        "SynerGen",
+        "--dataset",
+        str(wide_shop),
+        "--scale",
+        "sketch",
+        "--table",
+        "3",
+        "--task",
+        "joint",
+    ]
+    common += ["--params", "tau", "--trials", "2", "--workers", "1"]
+    apart = [*common, "--out", str(tmp_path / "apart"), "--pareto"]
+    assert tune.main(apart) == 0
+    assert (tmp_path / "apart" / "plots" / "tuning.shop.SynerGen.pareto.png").stat().st_size > 10_000
+    assert tune.main([*common, "--out", str(tmp_path / "mean")]) == 0
+    searches = [
+        tune._search(tune.parser().parse_args(words)) for words in (apart, [*common, "--out", str(tmp_path / "mean")])
+    ]
+    two, one = (kept(study_of(search)) for search in searches)
+    assert [len(trial.values) for trial in two] == [2, 2]
+    assert [reached(trial) for trial in two] == pytest.approx([trial.value for trial in one])
+    assert tune.main([*apart, "--save"]) == 2
+    assert "no single best values" in capsys.readouterr().err
+
+
+def test_the_front_are_those_that_no_other_beats():
+    trials = [
+        create_trial(values=values)
+        for values in ([1.0, 5.0], [2.0, 4.0], [2.0, 3.0], [3.0, 1.0], [0.5, 5.0], [2.0, 4.0])
+    ]
+    assert [trial.values for trial in pareto_front(trials)] == [[1, 5], [2, 4], [3, 1], [2, 4]]
+
+
 def test_a_model_that_learns_nothing_is_validated_once(shop, tmp_path):
     def reached(**settings) -> float:
         run = make_run("ItemKNN", "recommendation", settings, PROTOCOL, "shop", "sketch", 0)
-        return best_validation(run, str(shop), "cpu", tmp_path / "x.pt", lambda epoch, metric: None)
+        return best_validation(run, str(shop), "cpu", tmp_path / "x.pt", lambda epoch, metric: None)["N@10"]
 
     assert reached() > reached(neighbours=1) > 0  # walks of equal steps: the next item is among the neighbours
 

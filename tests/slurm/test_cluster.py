@@ -7,13 +7,17 @@ import os
 import re
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from optuna.trial import TrialState
 
-from benchmarks import run
+from benchmarks import run, tune
+from benchmarks.tuning.study import WORKER, kept, running, study_of, values_of
 from slurm import one_node, sweep
 from slurm.job_profile import load_profile
 from slurm.run_job import RunJob
@@ -209,3 +213,54 @@ def test_pretend_gpus_are_given_out(cluster, make_sweep, tmp_path):
     until(lambda: is_done(made), 60, str(standing_of(made)))
     (log,) = made.logs.glob("*_0_log.out")
     assert re.search(r"^gpu [01]$", log.read_text(), re.MULTILINE)
+
+
+def test_a_search_by_three_workers_of_which_one_is_killed(cluster, shop, tmp_path, capsys):
+    """Eight trials: that of the killed worker is done again, none is counted twice, and the numbers of the first, which
+    has the settings by hand, are those of a search in one process."""
+    words = [
+        "--model",
+        "SASRec",
+        "--dataset",
+        str(shop),
+        "--trials",
+        "8",
+        "--params",
+        "hidden_dropout",
+        "--scale",
+        "smoke",
+    ]
+    there = [*words, "--out", str(tmp_path / "there"), "--executor", "slurm", "--workers", "3"]
+    there += ["--slurm", "mem_gb=1", "--slurm", "time_min=10"]
+    search = tune._search(tune.parser().parse_args(there))
+    killed: list[str] = []
+
+    def kill_one() -> None:
+        """A job that is at a trial that is not the first."""
+        deadline = time.monotonic() + 120
+        while not killed and time.monotonic() < deadline:
+            time.sleep(0.2)
+            for trial in running(study_of(search)) if search.journal.exists() else ():
+                if trial.number and trial.intermediate_values and (worker := trial.user_attrs.get(WORKER)):
+                    subprocess.run(["scancel", "--signal=KILL", "--full", worker], check=True)
+                    killed.append(worker)
+                    return
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    assert tune.main(there) == 0
+    killer.join()
+    assert killed
+    study = study_of(search)
+    trials = kept(study)
+    assert len(trials) == 8
+    assert all(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
+    assert len(study.get_trials()) == 9  # and the one that was lost
+    assert len({str(values_of(trial)) for trial in trials}) == 8
+    assert len({trial.user_attrs[WORKER] for trial in study.get_trials() if WORKER in trial.user_attrs}) >= 3
+    assert tune.main([*words, "--trials", "1", "--out", str(tmp_path / "here"), "--workers", "1"]) == 0
+    (first,) = kept(study_of(replace(search, folder=tmp_path / "here" / "studies")))
+    assert trials[0].value == first.value
+    capsys.readouterr()
+    assert tune.main(there) == 0
+    assert "goes on: 8 of 8 trials" in capsys.readouterr().out

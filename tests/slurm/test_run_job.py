@@ -54,7 +54,7 @@ def test_a_checkpoint_in_the_middle_goes_on_to_the_same_numbers(make_sweep, tmp_
 
     signal = threading.Thread(target=end_it)
     signal.start()
-    assert first() == ""
+    assert first() == "stopped"
     signal.join()
     store = RunStore(sweep.out)
     assert store.load(run_id) is None
