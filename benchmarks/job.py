@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -37,6 +38,7 @@ from synergen.evaluation.calibration import Temperature
 from synergen.model_files import UNCALIBRATED, load_model, model_folder, save_model
 from synergen.runs import Ranks, Run, RunSpec, RunStore
 from synergen.text import TextVectors
+from synergen.training import distributed
 from synergen.training.trainer import Progress, Summary
 
 Report = Callable[[str, dict[str, Any]], None]
@@ -63,11 +65,15 @@ def execute(
     store.check_writable()
     lock = store.checkpoint_path(spec.id).with_suffix(".lock")
     lock.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(lock):
-        store.sweep(spec.id)
-        done = store.load(spec.id)
+    first = distributed.rank() == 0
+    with FileLock(lock) if first else nullcontext():
+        if first:
+            store.sweep(spec.id)
+        done = distributed.gathered(store.load(spec.id) if first else None)[0]
         run = done or _execute(spec, source, store, device, scale, report, stop)
-    lock.unlink(missing_ok=True)
+        distributed.gathered(None)  # no process leaves before the record is written
+    if first:
+        lock.unlink(missing_ok=True)
     return run
 
 
@@ -101,12 +107,15 @@ def _execute(spec: RunSpec, source: str, store: RunStore, device: str, scale: st
         "peak_memory_mib": peak_memory_mib(),
         "parameters": _parameters(subject),
         "environment": environment(),
+        **({"processes": distributed.world()} if distributed.world() > 1 else {}),
     }
+    run = Run(record, {(str(view.task), view.name): values for view, values in ranks.items()})
+    if distributed.rank():
+        return run
     if summary:
         temperature = Temperature(**calibration[BOTH]["temperature"]) if calibration else UNCALIBRATED
         projection = text.projection if text else None
         save_model(model_folder(store.folder, spec.id), subject, spec, dataset, rows_of(text), temperature, projection)
-    run = Run(record, {(str(view.task), view.name): values for view, values in ranks.items()})
     store.save(run)
     store.drop_checkpoints(spec.id)
     return run

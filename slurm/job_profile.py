@@ -23,9 +23,13 @@ class Profile:
     qos: str = ""
     constraint: str = ""
     gres: str = ""
-    """Such as gpu:a100:1."""
+    """Such as gpu:a100:1, on each node."""
+    nodes: int = 1
+    ntasks_per_node: int = 1
+    """Processes on each node, one a GPU; where there are several in all, they train one run together."""
     cpus_per_task: int = 1
     mem_gb: float = 8.0
+    """Of each node."""
     time_min: int = 60
     """The time limit. A run that needs longer is stopped, queued again, and goes on."""
     signal_delay_s: int = 120
@@ -43,7 +47,7 @@ class Profile:
     """Further options of sbatch, KEY=VALUE or KEY each."""
 
     def __post_init__(self) -> None:
-        refuse_below(self, 1, "cpus_per_task", "time_min", "array_parallelism")
+        refuse_below(self, 1, "nodes", "ntasks_per_node", "cpus_per_task", "time_min", "array_parallelism")
         refuse_below(self, 0, "signal_delay_s", "max_timeouts")
         if not self.mem_gb > 0:
             raise UserError(f"profile: mem_gb is {self.mem_gb}; it must be above 0")
@@ -60,11 +64,11 @@ class Profile:
 
     @property
     def gpus(self) -> int | None:
-        """GPUs of a job; None where `gres` does not say."""
+        """GPUs of a job on all of its nodes; None where `gres` does not say."""
         if not self.gres:
             return 0
         kind, _, count = self.gres.rpartition(":")
-        return int(count) if kind.split(":")[0] == "gpu" and count.isdecimal() else None
+        return self.nodes * int(count) if kind.split(":")[0] == "gpu" and count.isdecimal() else None
 
 
 def load_profile(name: str, changes: Sequence[str] = ()) -> Profile:
@@ -114,13 +118,15 @@ def sbatch_parameters(profile: Profile, job_name: str, root: Path, variables: Ma
         variables: of the job's environment.
     """
     given = asdict(profile)
-    plain = ("partition", "account", "qos", "constraint", "gres", "cpus_per_task")
+    plain = ("partition", "account", "qos", "constraint", "gres", "nodes", "ntasks_per_node", "cpus_per_task")
     parameters: dict[str, Any] = {
         key: given[key] for key in (*plain, "signal_delay_s", "array_parallelism") if given[key]
     }
     parameters |= {"job_name": job_name, "time": profile.time_min, "mem": f"{round(1024 * profile.mem_gb)}MB"}
     exports = [f"export {name}={value}" for name, value in variables.items()]
     parameters["setup"] = [*profile.setup, *exports, f"export PYTHONPATH={root}${{PYTHONPATH:+:$PYTHONPATH}}"]
+    if profile.nodes * profile.ntasks_per_node > 1:
+        parameters["srun_args"] = ["--kill-on-bad-exit=1"]
     further = (option.lstrip("-").partition("=") for option in profile.extra)
     parameters["additional_parameters"] = {"requeue": True} | {
         key: value if equals else True for key, equals, value in further

@@ -35,12 +35,13 @@ class RunJob(Stoppable):
     def work(self, stop: Callable[[], bool]) -> str:
         """Do the run; returns `done`, `failed` or `stopped`.
 
-        A failure is news and not an exception: the job itself did well.
+        A failure is news and not an exception: the job itself did well. Of several processes it ends all.
         """
         import torch
 
         from benchmarks.job import execute
         from synergen.runs import RunStore
+        from synergen.training import distributed
         from synergen.training.trainer import Interrupted
 
         torch.set_num_threads(self.threads)
@@ -53,18 +54,19 @@ class RunJob(Stoppable):
                 self._say(stage, state, pace)
 
         job = self.job
+        several = _name_the_processes()
         try:
-            record = execute(job.spec, job.source, RunStore(job.out), job.device, job.scale, report, stop).record
+            with distributed.joined(job.device) as device:
+                record = execute(job.spec, job.source, RunStore(job.out), device, job.scale, report, stop).record
         except Interrupted:
             return "stopped"
-        except UserError as error:
-            self._say("failed", {"why": str(error)}, pace)
-        except Exception:
-            self._say("failed", {"why": traceback.format_exc()}, pace)
-        else:
-            self._say("done", {"seconds": record["seconds"], "training": record["training"]}, pace)
-            return "done"
-        return "failed"
+        except Exception as error:
+            self._say("failed", {"why": str(error) if isinstance(error, UserError) else traceback.format_exc()}, pace)
+            if several:
+                raise  # the others must not wait for this process
+            return "failed"
+        self._say("done", {"seconds": record["seconds"], "training": record["training"]}, pace)
+        return "done"
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         """Let the run save its state and end; the job that goes on with it."""
@@ -73,9 +75,22 @@ class RunJob(Stoppable):
         return delayed
 
     def _say(self, stage: str, state: dict[str, Any], pace: Pace) -> None:
+        from synergen.training import distributed
+
+        if distributed.rank():
+            return
         where = {"host": socket.gethostname(), "process": os.getpid()}
         print(stage, describe(stage, state, pace), flush=True)
         try:
             write_json(self.news, {"stage": stage, "state": state, **where})
         except UserError as error:  # a full disk must not end a training that needs no disk now
             print(f"news of {self.job.spec.id}: {stage} {state} ({error})", file=sys.stderr, flush=True)
+
+
+def _name_the_processes() -> bool:
+    """Tell torch of the tasks of this job, where there are several."""
+    task = submitit.JobEnvironment() if "SUBMITIT_EXECUTOR" in os.environ else None
+    if task is None or task.num_tasks == 1:
+        return False
+    submitit.helpers.TorchDistributedEnvironment().export(set_cuda_visible_devices=False)
+    return True

@@ -116,7 +116,12 @@ def _side_by_side(
     sweep.save()
     sweep.forget_news(run_ids)
     executor = submitit.LocalExecutor(sweep.logs, max_num_timeout=profile.max_timeouts)
-    executor.update_parameters(timeout_min=profile.time_min, signal_delay_s=profile.signal_delay_s)
+    executor.update_parameters(
+        timeout_min=profile.time_min,
+        signal_delay_s=profile.signal_delay_s,
+        tasks_per_node=profile.ntasks_per_node,
+        gpus_per_node=profile.gpus or 0,
+    )
     store, failed, waiting = RunStore(sweep.out), {}, list(run_ids)
     running: dict[str, tuple[Any, Sent]] = {}
     try:

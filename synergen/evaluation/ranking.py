@@ -15,6 +15,7 @@ from synergen.data.splits import EventSplit, Part
 from synergen.evaluation.catalogue import inner_product_ranks
 from synergen.evaluation.metrics import rank_of_positive
 from synergen.events import EventLog
+from synergen.training.distributed import mine, together
 
 SCORES_AT_ONCE = 1 << 24
 """Scores held at a time where a model scores the whole catalogue (64 MiB of float32)."""
@@ -61,7 +62,7 @@ def pool_ranks(
     """
     ranks, done = np.full(len(split.questions(part, task)), np.nan), 0
     with inference(model) as score:
-        for question in questions(log, split, part, task, max_history, batch_size):
+        for question in mine(questions(log, split, part, task, max_history, batch_size)):
             candidates = torch.from_numpy(pool[question.numbers]).to(device)
             requests = question.requests
             if rephrased is not None:
@@ -73,7 +74,7 @@ def pool_ranks(
             done += len(question.numbers)
             if report:
                 report(done, len(ranks))
-    return ranks
+    return together(ranks)
 
 
 def full_ranks(
@@ -103,7 +104,7 @@ def full_ranks(
         else:
             rank = _rank_by_scores(model, log.n_items)
             batch_size = max(1, min(batch_size, SCORES_AT_ONCE // log.n_items))
-        for question in questions(log, split, part, task, max_history, batch_size, among):
+        for question in mine(questions(log, split, part, task, max_history, batch_size, among)):
             rows, touched = history_pairs(log, question.users, question.events)
             found = rank(
                 question.requests.to(device), question.targets.to(device), (rows.to(device), touched.to(device))
@@ -112,7 +113,7 @@ def full_ranks(
             done += len(question.numbers)
             if report:
                 report(done, total)
-    return ranks
+    return together(ranks)
 
 
 _Rank = Callable[[Requests, Tensor, tuple[Tensor, Tensor]], Tensor]

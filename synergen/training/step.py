@@ -1,6 +1,7 @@
 """One step of training: from a batch to changed weights."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -44,14 +45,26 @@ def make_optimiser(
 
 
 def take_step(
-    model: Recommender, optimiser: torch.optim.Optimizer, batch: Batch, clip_norm: float, dtype: torch.dtype | None
+    model: Recommender,
+    optimiser: torch.optim.Optimizer,
+    batch: Batch,
+    clip_norm: float,
+    dtype: torch.dtype | None,
+    loss_of: Callable[[Batch], dict[str, Tensor]] | None = None,
+    weight: float = 1.0,
 ) -> Step:
-    """Forward, backward, clipping to `clip_norm` and update, with autocast to `dtype` if it is given."""
+    """Forward, backward, clipping to `clip_norm` and update, with autocast to `dtype` if it is given.
+
+    Args:
+        loss_of: what to call for the loss, by default the model's own; see `distributed.shared`.
+        weight: what the gradients of this batch count among those of other processes: its share of the targets. A model
+            whose mean leaves some targets out, such as the first of a user, is weighed by them all the same.
+    """
     optimiser.zero_grad(set_to_none=True)
     with torch.autocast(batch.targets.device.type, dtype=dtype, enabled=dtype is not None):
-        terms = model.loss(batch)
+        terms = (loss_of or model.loss)(batch)
     loss = torch.stack([term.float() for term in terms.values()]).sum()
-    loss.backward()
+    (loss if weight == 1.0 else weight * loss).backward()
     gradients = _gradients(model)
     norm = get_total_norm(gradients)
     step = Step(terms, *torch.stack([loss.detach(), norm.to(loss)]).tolist())  # one wait a step

@@ -16,6 +16,7 @@ from synergen.errors import UserError
 from synergen.files import digest
 from synergen.precision import autocast_dtype
 from synergen.settings import LATER
+from synergen.training import distributed
 from synergen.training.checkpoint import load_checkpoint, save_checkpoint
 from synergen.training.step import Step, make_optimiser, take_step
 
@@ -142,11 +143,13 @@ def train(
     """
     optimiser = make_optimiser(model, _rates(config), config.weight_decay, config.row_updates, config.beta2)
     dtype = autocast_dtype(device, config.precision)
+    loss_of = distributed.shared(model) if distributed.world() > 1 else None
     summary, best_state, resumed = _resume(checkpoint, model, optimiser)
 
     def save(within: dict[str, Any] | None = None) -> None:
         state = {"model": model.state_dict(), "optimiser": optimiser.state_dict()}
-        save_checkpoint(checkpoint, {**state, "best": best_state, "summary": asdict(summary), "within": within})
+        if distributed.rank() == 0:
+            save_checkpoint(checkpoint, {**state, "best": best_state, "summary": asdict(summary), "within": within})
 
     while not summary.stopped:
         epoch = summary.epochs + 1
@@ -157,10 +160,12 @@ def train(
         model.train()
         for step, batch in enumerate(islice(batches(epoch), place.step, None), start=place.step + 1):
             count = int(batch.targets.sum())
+            batch, own = distributed.share_of(batch)
             batch = batch.to(device)
             if config.decay:
                 _set_rates(optimiser, config, 1 - (epoch - 1 + min(1.0, (step - 1) / steps)) / config.max_epochs)
-            done = take_step(model, optimiser, batch, config.clip_norm, dtype)
+            weight = own * distributed.world() / max(1, count)  # gradients are averaged, and losses are means
+            done = take_step(model, optimiser, batch, config.clip_norm, dtype, loss_of, weight)
             if not done.taken:
                 failed = checkpoint.with_suffix(".failed.pt")
                 where = {"epoch": epoch, "step": step, "seed": seed}
@@ -170,16 +175,17 @@ def train(
                     f"{_culprit(model, done)} is not finite at epoch {epoch}, step {step}; lower learning_rate "
                     f"or set precision: fp32. The batch and the weights that it met are kept in {failed}{kept}"
                 )
-            place.step, place.loss, place.targets = step, place.loss + done.loss * count, place.targets + count
+            of_all, asked = distributed.summed(done.loss * own, stop())
+            place.step, place.loss, place.targets = step, place.loss + of_all, place.targets + count
             if report:
                 left = _seconds_left(start, step / steps, config.max_epochs - epoch, summary)
                 last = summary.curve[-1]["metric"] if summary.curve else None
                 report(Progress(epoch, config.max_epochs, step, steps, done.loss, last, _best(summary), left))
-            asked = stop()
-            if asked or time.monotonic() - saved >= save_every:
+            if asked or distributed.summed(time.monotonic() - saved >= save_every)[0]:
                 place.seconds = time.perf_counter() - start
                 place.processor_seconds = time.process_time() - processor_start
-                save({"place": asdict(place), "first_weights": first_weights, "random": _random_state(device)})
+                random = distributed.gathered(_random_state(device))
+                save({"place": asdict(place), "first_weights": first_weights, "random": random})
                 saved = time.monotonic()
             if asked:
                 raise Interrupted(f"stopped at epoch {epoch}, step {step}; the state is kept in {checkpoint}")
@@ -219,7 +225,8 @@ def _begin(
 ) -> tuple[_Place, dict[str, Any] | None]:
     """Begin an epoch, or go on within it; the second value are the weights that it began with, where the model makes
     something of them that a checkpoint within the epoch cannot do without."""
-    torch.manual_seed(int(digest(str(seed), str(epoch))[:12], 16))
+    own = [str(distributed.rank())] if distributed.rank() else []
+    torch.manual_seed(int(digest(str(seed), str(epoch), *own)[:12], 16))
     overridden = type(model).begin_epoch is not Recommender.begin_epoch
     if resumed is None:
         first_weights = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()} if overridden else None
@@ -231,9 +238,11 @@ def _begin(
         model.load_state_dict(first_weights)
         model.begin_epoch(epoch)
         model.load_state_dict(weights)
-    torch.set_rng_state(resumed["random"]["cpu"])
-    if resumed["random"]["cuda"] is not None:
-        torch.cuda.set_rng_state(resumed["random"]["cuda"])
+    if len(resumed["random"]) == distributed.world():  # otherwise the epoch goes on with other random numbers
+        state = resumed["random"][distributed.rank()]
+        torch.set_rng_state(state["cpu"])
+        if state["cuda"] is not None:
+            torch.cuda.set_rng_state(state["cuda"])
     return _Place(**resumed["place"]), first_weights
 
 

@@ -264,3 +264,29 @@ def test_a_search_by_three_workers_of_which_one_is_killed(cluster, shop, tmp_pat
     capsys.readouterr()
     assert tune.main(there) == 0
     assert "goes on: 8 of 8 trials" in capsys.readouterr().out
+
+
+def test_two_tasks_on_two_nodes_train_one_run(cluster, make_sweep, tmp_path):
+    """Without dropout both train on the same batches; their losses weigh the users' first events a little differently,
+    and their sums are rounded differently."""
+    still = {"hidden_dropout": 0.0, "attention_dropout": 0.0}
+    alone = sent(make_sweep(tmp_path / "alone", epochs=5, **still))
+    both = sent(make_sweep(tmp_path / "both", epochs=5, **still), "nodes=2", "setup=export GLOO_SOCKET_IFNAME=lo")
+    for made in (alone, both):
+        until(lambda made=made: is_done(made), 120, str(standing_of(made)))
+    expected, found = (RunStore(made.out).load(only(made)) for made in (alone, both))
+    assert expected
+    assert found
+    assert found.record["processes"] == 2
+    assert "processes" not in expected.record
+    losses = ([point["loss"] for point in run.record["training"]["curve"]] for run in (expected, found))
+    assert next(losses) == pytest.approx(next(losses), rel=0.01)
+    assert found.record["training"]["best_metric"] == pytest.approx(
+        expected.record["training"]["best_metric"], rel=0.02
+    )
+
+
+def test_a_failure_of_tasks_that_work_together_ends_them_all(cluster, make_sweep, tmp_path):
+    bad = sent(make_sweep(tmp_path, n_heads=7), "nodes=2", "setup=export GLOO_SOCKET_IFNAME=lo")
+    until(lambda: standing_of(bad).over, 90, str(standing_of(bad)))
+    assert "7" in standing_of(bad).detail

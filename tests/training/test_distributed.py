@@ -1,0 +1,155 @@
+"""Two processes on gloo against one with the same batches: the same weights, the same ranks, the same resumed training.
+
+The reference is always the trainer and the evaluator in one process, whose numbers other tests hold to account.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import multiprocessing
+from toys import toy_tables
+
+from baselines.registry import build
+from synergen.contract import Batch, Task
+from synergen.data.batches import training_batches, training_windows
+from synergen.data.dataset import Dataset, prepare
+from synergen.data.splits import Part
+from synergen.evaluation.ranking import full_ranks, pool_ranks
+from synergen.raw import validate
+from synergen.training import distributed
+from synergen.training.trainer import Interrupted, Summary, TrainingConfig, train
+
+WITHOUT_DROPOUT = {"hidden_dropout": 0.0, "attention_dropout": 0.0}
+
+
+def shop() -> Dataset:
+    interactions, items = toy_tables()
+    return prepare(validate(interactions, items, "toy", "toy"), search_share=0.5)
+
+
+def learn(
+    folder: Path, batch_size: int = 8, stop_at: int = 0, row_updates: bool = False
+) -> tuple[Summary, dict[str, Any]]:
+    """Four epochs of SASRec without dropout: nothing is random but the batches, which all processes draw alike."""
+    data = shop()
+    torch.manual_seed(0)
+    settings = WITHOUT_DROPOUT | ({"loss": "sampled", "negatives": 20} if row_updates else {})
+    model = build("SASRec", data.view(None, None), settings).double()  # AdamW makes steps of rounding errors of float32
+    windows = training_windows(data.split, 50, 0)
+    steps = 0
+
+    def batches(epoch: int) -> Iterator[Batch]:
+        """Without targets that have no history, which SASRec's mean leaves out: see `take_step`, `weight`."""
+        for batch in training_batches(data.log, windows, batch_size, np.random.default_rng(epoch)):
+            yield replace(batch, targets=batch.targets & (batch.events.groups > batch.events.groups[:, :1]))
+
+    def stop() -> bool:
+        nonlocal steps
+        steps += 1
+        return steps == stop_at and distributed.rank() == 0  # one process hears of it
+
+    def validation(model: Any) -> dict[str, float]:
+        ranks = full_ranks(model, data.log, data.split, Part.VALID, Task.RECOMMENDATION, max_history=50, batch_size=7)
+        return {"N@10": float(np.nanmean(1 / ranks))}
+
+    config = TrainingConfig(max_epochs=4, precision="fp32", row_updates=row_updates)
+    summary = train(model, config, batches, 4, validation, seed=3, checkpoint=folder / "c.pt", stop=stop)
+    return summary, model.state_dict()
+
+
+def ranks_of(folder: Path) -> dict[str, np.ndarray]:
+    """Among a pool and among all items, of questions in batches of 7."""
+    data = shop()
+    torch.manual_seed(0)
+    model = build("SASRec", data.view(None, None), WITHOUT_DROPOUT)
+    common: dict[str, Any] = {"max_history": 50, "batch_size": 7}
+    pool = np.stack([np.roll(np.arange(1, 21), u) for u in range(data.log.n_users)])
+    asked = data.log, data.split, Part.TEST, Task.SEARCH
+    among = np.arange(0, data.log.n_users, 2)
+    return {
+        "pool": pool_ranks(model, *asked, pool, **common),
+        "full": full_ranks(model, *asked, **common),
+        "among": full_ranks(model, *asked, among=among, **common),
+    }
+
+
+def _one_of_two(rank: int, port: int, action: Callable[..., Any], folder: Path, arguments: dict[str, Any]) -> None:
+    variables = {"RANK": rank, "WORLD_SIZE": 2, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ |= {name: str(value) for name, value in variables.items()}
+    torch.set_num_threads(1)
+    with distributed.joined("cpu") as device:
+        assert (device, distributed.rank(), distributed.world()) == ("cpu", rank, 2)
+        try:
+            result = action(folder, **arguments)
+        except Interrupted:
+            result = "interrupted"
+        torch.save(result, folder / f"{rank}.pt")
+
+
+def by_two(folder: Path, action: Callable[..., Any], **arguments: Any) -> list[Any]:
+    """What each of two processes finds."""
+    folder.mkdir(exist_ok=True)
+    port = int(np.random.default_rng().integers(20000, 32000))
+    multiprocessing.spawn(_one_of_two, (port, action, folder, arguments), nprocs=2)
+    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(2)]
+
+
+def the_same(weights: dict[str, Any], expected: dict[str, Any], tolerance: float) -> None:
+    for name, value in expected.items():
+        torch.testing.assert_close(weights[name], value, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("batch_size", [8, 1])
+def test_two_processes_learn_what_one_learns(tmp_path, batch_size):
+    """Up to the order of sums: 1e-6 after four epochs. In batches of about one sequence a process often has none."""
+    summary, expected = learn(tmp_path, batch_size)
+    both = by_two(tmp_path / "two", learn, batch_size=batch_size)
+    for found, weights in both:
+        the_same(weights, expected, 1e-6)
+        assert [p["loss"] for p in found.curve] == pytest.approx([p["loss"] for p in summary.curve], abs=1e-5)
+        assert [p["targets"] for p in found.curve] == [p["targets"] for p in summary.curve]
+        assert [p["metric"] for p in found.curve] == pytest.approx([p["metric"] for p in summary.curve], rel=5e-3)
+    the_same(both[0][1], both[1][1], 0.0)
+
+
+def test_rows_that_either_process_read_are_updated_in_both(tmp_path):
+    """Negatives are each process's own, so that only their agreement can be told."""
+    (_, first), (_, second) = by_two(tmp_path, learn, row_updates=True)
+    the_same(first, second, 0.0)
+
+
+def test_a_stop_that_one_hears_of_stops_both_and_they_go_on_at_that_step(tmp_path):
+    _, expected = by_two(tmp_path / "whole", learn)[0]
+    assert by_two(tmp_path / "two", learn, stop_at=6) == ["interrupted", "interrupted"]
+    assert torch.load(tmp_path / "two" / "c.pt", weights_only=True)["within"]["place"]["step"] > 0
+    for _, weights in by_two(tmp_path / "two", learn):
+        the_same(weights, expected, 0.0)
+
+
+def test_a_training_of_two_goes_on_in_one(tmp_path):
+    """The checkpoint is that of the whole model; here nothing is random, so the numbers are those of one process."""
+    _, expected = learn(tmp_path)
+    by_two(tmp_path / "two", learn, stop_at=6)
+    the_same(learn(tmp_path / "two")[1], expected, 1e-6)
+
+
+def test_two_processes_find_the_ranks_that_one_finds(tmp_path):
+    expected = ranks_of(tmp_path)
+    for found in by_two(tmp_path / "two", ranks_of):
+        for name, ranks in expected.items():
+            np.testing.assert_array_equal(found[name], ranks)
+    assert np.isnan(expected["among"]).any()
+
+
+def test_alone_nothing_happens(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with distributed.joined("cuda") as device:
+        assert (device, distributed.world(), distributed.rank()) == ("cuda", 1, 0)
+    assert distributed.summed(1, 2.5) == [1, 2.5]
+    assert distributed.gathered("x") == ["x"]
