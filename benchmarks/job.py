@@ -28,6 +28,7 @@ from benchmarks.inputs import harder_queries_for, load_for, tasks_of_run, vector
 from benchmarks.plan import tuning_of
 from benchmarks.references import REFERENCES, KnownTruth, Reference, knows_truth
 from benchmarks.views import View, has_slates, views
+from synergen import distributed
 from synergen.contract import Recommender
 from synergen.data.dataset import Dataset, statistics
 from synergen.data.preparation import source_hash
@@ -38,7 +39,6 @@ from synergen.evaluation.calibration import Temperature
 from synergen.model_files import UNCALIBRATED, load_model, model_folder, save_model
 from synergen.runs import Ranks, Run, RunSpec, RunStore
 from synergen.text import TextVectors
-from synergen.training import distributed
 from synergen.training.trainer import Progress, Summary
 
 Report = Callable[[str, dict[str, Any]], None]

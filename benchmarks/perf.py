@@ -19,7 +19,7 @@ if __package__ in (None, ""):  # python benchmarks/perf.py, without installation
 
 from benchmarks import measure
 from benchmarks.cost import costs
-from benchmarks.figures import decoder, evaluation, hstu, preparation, recbole, serving, training  # noqa: F401 - registers their figures
+from benchmarks.figures import cluster, decoder, evaluation, hstu, preparation, recbole, serving, training  # noqa: F401 - registers their figures
 from synergen.console import exit_status, page
 from synergen.data.sources import find_source
 from synergen.errors import UserError, unknown_name

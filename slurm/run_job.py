@@ -40,8 +40,8 @@ class RunJob(Stoppable):
         import torch
 
         from benchmarks.job import execute
+        from synergen import distributed
         from synergen.runs import RunStore
-        from synergen.training import distributed
         from synergen.training.trainer import Interrupted
 
         torch.set_num_threads(self.threads)
@@ -75,7 +75,7 @@ class RunJob(Stoppable):
         return delayed
 
     def _say(self, stage: str, state: dict[str, Any], pace: Pace) -> None:
-        from synergen.training import distributed
+        from synergen import distributed
 
         if distributed.rank():
             return

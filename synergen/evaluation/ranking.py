@@ -12,10 +12,10 @@ from torch import Tensor
 from synergen.contract import DotProductRecommender, Requests, Task, dot_scores
 from synergen.data.batches import history_pairs, questions
 from synergen.data.splits import EventSplit, Part
+from synergen.distributed import mine, together
 from synergen.evaluation.catalogue import inner_product_ranks
 from synergen.evaluation.metrics import rank_of_positive
 from synergen.events import EventLog
-from synergen.training.distributed import mine, together
 
 SCORES_AT_ONCE = 1 << 24
 """Scores held at a time where a model scores the whole catalogue (64 MiB of float32)."""

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from synergen import distributed
 from synergen.contract import Batch, Recommender
 from synergen.errors import UserError
 from synergen.files import digest
 from synergen.precision import autocast_dtype
 from synergen.settings import LATER
-from synergen.training import distributed
 from synergen.training.checkpoint import load_checkpoint, save_checkpoint
 from synergen.training.step import Step, make_optimiser, take_step
 

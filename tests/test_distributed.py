@@ -16,13 +16,13 @@ from torch import multiprocessing
 from toys import toy_tables
 
 from baselines.registry import build
+from synergen import distributed
 from synergen.contract import Batch, Task
 from synergen.data.batches import training_batches, training_windows
 from synergen.data.dataset import Dataset, prepare
 from synergen.data.splits import Part
 from synergen.evaluation.ranking import full_ranks, pool_ranks
 from synergen.raw import validate
-from synergen.training import distributed
 from synergen.training.trainer import Interrupted, Summary, TrainingConfig, train
 
 WITHOUT_DROPOUT = {"hidden_dropout": 0.0, "attention_dropout": 0.0}
