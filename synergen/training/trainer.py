@@ -175,12 +175,12 @@ def train(
                     f"{_culprit(model, done)} is not finite at epoch {epoch}, step {step}; lower learning_rate "
                     f"or set precision: fp32. The batch and the weights that it met are kept in {failed}{kept}"
                 )
-            of_all, asked = distributed.summed(done.loss * own, stop())
-            place.step, place.loss, place.targets = step, place.loss + of_all, place.targets + count
             if report:
                 left = _seconds_left(start, step / steps, config.max_epochs - epoch, summary)
                 last = summary.curve[-1]["metric"] if summary.curve else None
                 report(Progress(epoch, config.max_epochs, step, steps, done.loss, last, _best(summary), left))
+            of_all, asked = distributed.summed(done.loss * own, stop())
+            place.step, place.loss, place.targets = step, place.loss + of_all, place.targets + count
             if asked or distributed.summed(time.monotonic() - saved >= save_every)[0]:
                 place.seconds = time.perf_counter() - start
                 place.processor_seconds = time.process_time() - processor_start
