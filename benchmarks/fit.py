@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from baselines.registry import build, tasks_of
+from benchmarks.inputs import Known
 from benchmarks.size import device_memory, out_of_memory
 from synergen.contract import Batch, Recommender, Task
 from synergen.data.batches import Windows, training_batches, training_windows
@@ -79,7 +80,9 @@ def fit(
             stop=stop,
         )
     except torch.OutOfMemoryError as error:
-        raise out_of_memory(spec, dataset.log.n_items, device_memory(device)) from error
+        log = dataset.log
+        known = Known(log.n_items, log.n_users, tuple(log.query_texts[1:]))
+        raise out_of_memory(spec, known, device_memory(device)) from error
 
 
 def observe(model: Recommender, dataset: Dataset) -> float:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from benchmarks.fit import build_for, training_of
+from benchmarks.inputs import Known
 from benchmarks.plan import make_run, read_yaml
 from benchmarks.size import device_memory, out_of_memory
 from synergen.contract import Batch, Recommender, Task
@@ -111,7 +112,7 @@ def reproduce(spec: RunSpec, log: EventLog, checkpoint: Path, device: str, repor
             report=lambda progress: report("training", asdict(progress)),
         )
     except torch.OutOfMemoryError as error:
-        raise out_of_memory(spec, log.n_items, device_memory(device)) from error
+        raise out_of_memory(spec, Known(log.n_items, log.n_users), device_memory(device)) from error
 
 
 def last_windows(split: AllButLast, max_history: int, batch_size: int, rng: np.random.Generator) -> Iterator[Batch]:

@@ -1,11 +1,12 @@
 """What a run reads, by its specification: the prepared data set, and text vectors where its model asks for them."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from baselines.registry import model_class
 from benchmarks.references import REFERENCES
@@ -36,16 +37,29 @@ def prepare_for(source: str, protocol: Mapping[str, Any], report: Callable[[str,
     prepare_source(find_source(source), _rules(protocol), report)
 
 
-def items_known(source: str, protocol: Mapping[str, Any]) -> int | None:
-    """V of a data set without reading it: as its recipe states it, or as it was prepared for this protocol."""
+@dataclass(frozen=True)
+class Known:
+    """What decides how large the tables of a model are."""
+
+    items: int
+    users: int = 0
+    queries: tuple[str, ...] = ()
+
+
+def known_of(source: str, protocol: Mapping[str, Any]) -> Known | None:
+    """Of a data set without reading its log: as it was prepared for this protocol or, without its queries, as its
+    recipe states it."""
     try:
         found = find_source(source)
     except UserError:
         return None
-    if found.recipe and found.recipe.published:
-        return found.recipe.published.items
-    manifest = read_manifest(prepared_folder(found, _rules(protocol)))
-    return manifest["counts"]["items"] if manifest else None
+    folder = prepared_folder(found, _rules(protocol))
+    manifest = read_manifest(folder)
+    if manifest:
+        queries = pl.read_parquet(folder / "queries.parquet")["query"].to_list()
+        return Known(manifest["counts"]["items"], manifest["counts"]["users"], tuple(queries))
+    published = found.recipe.published if found.recipe else None
+    return Known(published.items, published.users) if published else None
 
 
 def _rules(protocol: Mapping[str, Any]) -> Rules:

@@ -21,7 +21,7 @@ if __package__ in (None, ""):  # python benchmarks/run.py, without installation
 
 from benchmarks.campaign import Campaign, add_arguments
 from benchmarks.execute import Job, run_all
-from benchmarks.inputs import items_known, prepare_for
+from benchmarks.inputs import known_of, prepare_for
 from benchmarks.plan import scales
 from benchmarks.progress import Display, duration, label
 from benchmarks.size import planned_size
@@ -90,7 +90,7 @@ def _table(options: argparse.Namespace, screen: Console) -> None:
         campaign.forget()
     finished = campaign.finished()
     todo = campaign.to_do(finished)
-    planned = options.plan and items_known(campaign.source, campaign.spec.protocol) is not None
+    planned = options.plan and known_of(campaign.source, campaign.spec.protocol) is not None
     campaign.refuse_other_data(finished, needed=not planned)
     untrainable = 0 if planned or campaign.source_is_here else len(todo)
     if untrainable:

@@ -11,7 +11,7 @@ import torch
 from baselines.hllm.cost import StepCost, step_cost
 from baselines.hllm.settings import HLLMSettings
 from baselines.registry import build, settings_type
-from benchmarks.inputs import items_known
+from benchmarks.inputs import Known, known_of
 from synergen.contract import DataView
 from synergen.errors import UserError
 from synergen.files import canonical_json
@@ -54,29 +54,29 @@ def planned_size(spec: RunSpec, source: str) -> str:
     """One line for the plan."""
     if not spec.trainer:
         return "nothing to train"
-    n_items = items_known(source, spec.protocol)
-    if n_items is None:
+    known = known_of(source, spec.protocol)
+    if known is None:
         return "size not known before the data set is prepared"
     try:
-        return str(size_of(spec, n_items))
+        return str(size_of(spec, known))
     except UserError as error:
         return f"size not known: {error}"
 
 
-def size_of(spec: RunSpec, n_items: int) -> Size:
+def size_of(spec: RunSpec, known: Known) -> Size:
     """The size of a run's model, which is built on the meta device: no weights are read and none are made.
 
     Raises:
         UserError: settings out of range, or a language model whose shape is not known here.
     """
-    counted = _parameters(spec.model, canonical_json(spec.settings), n_items)
+    counted = _parameters(spec.model, canonical_json(spec.settings), known)
     batch_size = spec.trainer["batch_size"]
     return Size(*counted, batch_size, _step(spec, batch_size))
 
 
-def out_of_memory(spec: RunSpec, n_items: int, memory: int) -> UserError:
+def out_of_memory(spec: RunSpec, known: Known, memory: int) -> UserError:
     """The error for a training that met the end of the `memory` bytes of its GPU: what it needs, and what would fit."""
-    size, place = size_of(spec, n_items), f"training.batch_size in benchmarks/configs/{spec.model}.yaml"
+    size, place = size_of(spec, known), f"training.batch_size in benchmarks/configs/{spec.model}.yaml"
     message = f"{spec.model}: the GPU's {_short(memory)}B are used up; the plan is {size}. "
     if size.step is None:
         return UserError(f"{message}Lower {place}, now {size.batch_size}")
@@ -109,27 +109,28 @@ def _step(spec: RunSpec, batch_size: int) -> StepCost | None:
 
 
 @lru_cache
-def _parameters(model: str, settings: str, n_items: int) -> tuple[int, int]:
+def _parameters(model: str, settings: str, known: Known) -> tuple[int, int]:
     """Trained parameters of a model, dense ones and those of embedding tables."""
     with torch.device("meta"):
-        groups = build(model, _catalogue(n_items), json.loads(settings)).parameter_groups()
+        groups = build(model, _catalogue(known), json.loads(settings)).parameter_groups()
     dense, tables = (sum(parameter.numel() for parameter in groups[name]) for name in ("dense", "sparse"))
     return dense, tables
 
 
-def _catalogue(n_items: int) -> DataView:
-    """A catalogue of that many items of which nothing else is known. Frozen vectors are no parameters: no row is
-    needed to know their width."""
+def _catalogue(known: Known) -> DataView:
+    """Data of which nothing else is known. Frozen vectors are no parameters: no row is needed to know their width."""
     vectors = np.zeros((0, _TEXT_WIDTH), dtype=np.float16)
+    queries = known.queries or ("",)
     return DataView(
-        n_items=n_items,
-        n_queries=1,
+        n_items=known.items,
+        n_queries=len(queries),
         n_actions=1,
-        item_texts=[""] * (n_items + 1),
-        query_texts=[""] * 2,
-        item_counts=np.zeros(n_items + 1, dtype=np.int64),
+        item_texts=[""] * (known.items + 1),
+        query_texts=["", *queries],
+        item_counts=np.zeros(known.items + 1, dtype=np.int64),
         item_vectors=vectors,
         query_vectors=vectors,
+        n_users=known.users,
     )
 
 

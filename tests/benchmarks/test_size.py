@@ -5,12 +5,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from toys import toy_tables
 
 import benchmarks.fit as fit
 import benchmarks.size as size
 from baselines.registry import MODELS, build, model_class
 from benchmarks import run
-from benchmarks.inputs import items_known
+from benchmarks.inputs import Known, known_of, prepare_for
 from benchmarks.plan import make_run
 from benchmarks.size import out_of_memory, planned_size, size_of
 from benchmarks.spec import load_spec
@@ -27,10 +28,10 @@ def planned(model: str, scale: str = "paper") -> RunSpec:
 
 @pytest.mark.parametrize("model", [name for name in MODELS if model_class(name).learns])
 def test_the_plan_counts_the_parameters_of_the_model(model: str) -> None:
-    """The same model, built in memory at the smaller scale with 40 items."""
-    spec = planned(model, "cpu")
-    found = size_of(spec, 40)
-    groups = build(model, size._catalogue(40), spec.settings).parameter_groups()
+    """The same model, built in memory at the smaller scale with 40 items, 30 users and the words of two queries."""
+    spec, known = planned(model, "cpu"), Known(40, 30, ("red shoes", "blue shoes"))
+    found = size_of(spec, known)
+    groups = build(model, size._catalogue(known), spec.settings).parameter_groups()
     counts = {name: sum(parameter.numel() for parameter in group) for name, group in groups.items()}
     assert {"dense": found.dense, "sparse": found.tables} == counts
     assert found.state_bytes == 16 * sum(counts.values())  # weight, gradient, two moments, of four bytes each
@@ -52,12 +53,32 @@ def test_a_plan_of_published_data_needs_no_files(tmp_path, capsys) -> None:
 
 def test_unknown_sizes_are_said_to_be_unknown(tmp_path) -> None:
     protocol = planned("SASRec").protocol
-    assert items_known("book-review", protocol) == 686_624  # as the recipe prints
-    assert items_known(str(tmp_path), protocol) is items_known("no such data", protocol) is None
+    assert known_of("book-review", protocol) == Known(686_624, 694_898)  # as the recipe prints
+    assert known_of(str(tmp_path), protocol) is known_of("no such data", protocol) is None
     assert planned_size(planned("SASRec"), str(tmp_path)) == "size not known before the data set is prepared"
     spec = planned("HLLM")
     elsewhere = replace(spec, settings=spec.settings | {"item_model": str(tmp_path / "nothing")})
     assert "size not known: HLLM: cannot load the configuration" in planned_size(elsewhere, "book-review")
+
+
+def test_words_and_users_of_prepared_data_are_counted(tmp_path) -> None:
+    """TEM has a row for each word of a query, and one for none, of its width; UniSAR one for each user beside."""
+    interactions, items = toy_tables(users=400, items=150)
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    interactions.to_parquet(folder / "interactions.parquet")
+    items.to_parquet(folder / "items.parquet")
+    protocol = load_spec(3).protocol
+    prepare_for(str(folder), protocol, lambda what, done, total: None)
+    known = known_of(str(folder), protocol)
+    assert known is not None
+    words = len({word for query in known.queries for word in query.split()})
+    assert words > 5
+    for model, users in (("TEM", 0), ("UniSAR", known.users)):
+        spec = make_run(model, "search", {}, protocol, "shop", "cpu", 0)
+        width = spec.settings["id_width" if model == "UniSAR" else "width"]
+        more = size_of(spec, known).tables - size_of(spec, Known(known.items)).tables
+        assert more == pytest.approx((words + users) * width, abs=2 * width)
 
 
 def test_out_of_memory_names_the_largest_batch_that_fits() -> None:
@@ -65,12 +86,12 @@ def test_out_of_memory_names_the_largest_batch_that_fits() -> None:
     spec = planned("HLLM-scratch", "cpu")
     step = size._step(spec, 5)
     assert step is not None
-    memory = size_of(spec, 40).state_bytes + int(step.activation_bytes) + 1
-    message = str(out_of_memory(spec, 40, memory))
+    memory = size_of(spec, Known(40)).state_bytes + int(step.activation_bytes) + 1
+    message = str(out_of_memory(spec, Known(40), memory))
     assert "training.batch_size in benchmarks/configs/HLLM-scratch.yaml may be 5 at most, now 128" in message
-    assert "no batch fits" in str(out_of_memory(spec, 40, memory // 100))
-    assert "may be 127 at most, now 128" in str(out_of_memory(spec, 40, 10**12))  # that many did not fit
-    without = str(out_of_memory(planned("SASRec"), 40, 10**9))
+    assert "no batch fits" in str(out_of_memory(spec, Known(40), memory // 100))
+    assert "may be 127 at most, now 128" in str(out_of_memory(spec, Known(40), 10**12))  # that many did not fit
+    without = str(out_of_memory(planned("SASRec"), Known(40), 10**9))
     assert re.search(r"the GPU's 1 GB are used up.*Lower training\.batch_size in .*SASRec\.yaml, now 128", without)
 
 
