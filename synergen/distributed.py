@@ -130,5 +130,16 @@ def gathered(value: T) -> list[T]:
     return found
 
 
+def ids_of_all(ids: Tensor) -> Tensor:
+    """The ids (N,) of each process, one after the other."""
+    if world() == 1:
+        return ids
+    counts = [int(count) for count in gathered(len(ids))]
+    padded = torch.nn.functional.pad(ids, (0, max(counts) - len(ids)))
+    found = [torch.empty_like(padded) for _ in counts]
+    dist.all_gather(found, padded)
+    return torch.cat([some[:count] for some, count in zip(found, counts, strict=True)])
+
+
 def _device() -> str:
     return "cuda" if dist.get_backend() == "nccl" else "cpu"

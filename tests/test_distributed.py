@@ -34,13 +34,18 @@ def shop() -> Dataset:
 
 
 def learn(
-    folder: Path, batch_size: int = 8, stop_at: int = 0, row_updates: bool = False
+    folder: Path,
+    batch_size: int = 8,
+    stop_at: int = 0,
+    row_updates: bool = False,
+    name: str = "SASRec",
+    settings: dict[str, Any] = WITHOUT_DROPOUT,
 ) -> tuple[Summary, dict[str, Any]]:
-    """Four epochs of SASRec without dropout: nothing is random but the batches, which all processes draw alike."""
+    """Four epochs without dropout: nothing is random but the batches, which all processes draw alike. In float64, as
+    AdamW makes steps of the rounding errors of float32."""
     data = shop()
     torch.manual_seed(0)
-    settings = WITHOUT_DROPOUT | ({"loss": "sampled", "negatives": 20} if row_updates else {})
-    model = build("SASRec", data.view(None, None), settings).double()  # AdamW makes steps of rounding errors of float32
+    model = build(name, data.view(None, None), settings).double()
     windows = training_windows(data.split, 50, 0)
     steps = 0
 
@@ -120,8 +125,20 @@ def test_two_processes_learn_what_one_learns(tmp_path, batch_size):
 
 def test_rows_that_either_process_read_are_updated_in_both(tmp_path):
     """Negatives are each process's own, so that only their agreement can be told."""
-    (_, first), (_, second) = by_two(tmp_path, learn, row_updates=True)
+    settings = WITHOUT_DROPOUT | {"loss": "sampled", "negatives": 20}
+    (_, first), (_, second) = by_two(tmp_path, learn, row_updates=True, settings=settings)
     the_same(first, second, 0.0)
+
+
+@pytest.mark.parametrize("gather", [True, False])
+def test_in_batch_negatives_are_those_of_all_processes_if_wished(tmp_path, gather):
+    """The whole batch is then what each choice stands against, as in one process."""
+    settings = {"inputs": "id", "width": 16, "layers": 1, "heads": 2, "ffn_width": 16, "dropout": 0.0, "alpha": 1.0}
+    settings |= {"embedding_dropout": 0.0, "ranking_head": False, "gather_negatives": gather, "temperature": 1.0}
+    _, expected = learn(tmp_path, name="SynerGen", settings=settings)
+    (_, weights), _ = by_two(tmp_path / "two", learn, name="SynerGen", settings=settings)
+    furthest = max(float((weights[name] - value).abs().max()) for name, value in expected.items())
+    assert (furthest < 1e-5) == gather
 
 
 def test_a_stop_that_one_hears_of_stops_both_and_they_go_on_at_that_step(tmp_path):

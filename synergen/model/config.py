@@ -61,6 +61,9 @@ class SynerGenConfig:
     """α, the weight of easy negatives; hard ones weigh 1 - α, and at 1 there are none."""
     easy: Literal["in_batch", "uniform"] = "in_batch"
     """Easy negatives: what other users of the batch chose, or uniform items shared by the batch."""
+    gather_negatives: bool = field(default=False, metadata=LATER)
+    """In-batch easy negatives are what was chosen in the shares of all processes that train together, and not in the
+    process's own."""
     popularity_correction: bool = False
     """Subtract log popularity from the logits of in-batch InfoNCE, which otherwise punishes popular items."""
     easy_negatives: int = 512

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from synergen.contract import Batch, DataView, DotProductRecommender, Histories, Requests, Slates, Task
+from synergen.distributed import ids_of_all
 from synergen.errors import UserError
 from synergen.index import ItemIndex, build_index
 from synergen.model import losses
@@ -367,7 +368,8 @@ class SynerGen(DotProductRecommender):
         targets, rows = learnt.items, learnt.rows  # (N,)
         easy_offsets = positive_offsets = None
         if config.easy == "in_batch":
-            easy, counts = targets.unique(return_counts=True)  # (K,)
+            known = ids_of_all(targets) if config.gather_negatives else targets
+            easy, counts = known.unique(return_counts=True)  # (K,)
             easy_offsets = counts.log()  # an item that the batch holds c times counts c times
             if config.popularity_correction:
                 easy_offsets = easy_offsets - self.popularity[easy - 1].log().float()
