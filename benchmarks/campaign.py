@@ -27,6 +27,8 @@ from synergen.text import Encoder
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 
+_KEPT = ("table", "dataset", "scale", "seeds", "encoder", "split", "max_users", "models")
+
 Runs = dict[str, list[RunSpec]]
 """The runs of each method."""
 
@@ -88,6 +90,8 @@ class Campaign:
     shown: Runs
     """Those that the table has a place for."""
     store: RunStore
+    options: dict[str, Any]
+    """What was asked for, as the command line had it, but for the results folder."""
 
     @classmethod
     def asked(cls, options: argparse.Namespace) -> "Campaign":
@@ -108,7 +112,8 @@ class Campaign:
         wanted = plan(spec, name, options.scale, options.seeds, only)
         shown = plan(spec, name, options.scale, options.seeds, None)
         stem = ".".join([f"table{spec.number}", name, *_otherwise(options)])
-        return cls(spec, source, name, options.scale, options.seeds, stem, wanted, shown, store)
+        kept = {key: getattr(options, key) for key in _KEPT}
+        return cls(spec, source, name, options.scale, options.seeds, stem, wanted, shown, store, kept)
 
     @property
     def source_is_here(self) -> bool:

@@ -178,7 +178,7 @@ def _train(
         if options.executor == "inline":
             return run_all(jobs, _workers(options, len(jobs)), options.threads, display.show)
         profile = _profile(options)
-        sweep = sweep_of(campaign, _arguments(options), profile, {job.spec.id: todo[job.spec.id] for job in jobs})
+        sweep = sweep_of(campaign, profile, {job.spec.id: todo[job.spec.id] for job in jobs})
         return run_jobs(sweep, list(labels), options.executor, profile, options.threads, display.show)
 
 
@@ -186,13 +186,6 @@ def _profile(options: argparse.Namespace) -> Profile:
     """Of a job; as many of them go at a time as there are workers."""
     profile = load_profile(options.profile or ("cpu" if options.executor == "slurm" else "local"), options.slurm)
     return replace(profile, array_parallelism=options.workers) if options.workers else profile
-
-
-def _arguments(options: argparse.Namespace) -> list[str]:
-    """Those of the table, as slurm/sweep.py collects it."""
-    keys = ("table", "dataset", "scale", "seeds", "encoder", "split", "max_users", "models")
-    given = {key.replace("_", "-"): getattr(options, key) for key in keys}
-    return [word for key, value in given.items() if value is not None for word in (f"--{key}", str(value))]
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ import signal
 import sys
 import time
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -48,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    commands = p.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = p.add_subparsers(required=True, metavar="COMMAND")
     submit = commands.add_parser("submit", help="send the runs of a table that are not on record; the default command")
     add_arguments(submit, "paper")
     submit.add_argument(
@@ -66,6 +65,8 @@ def parser() -> argparse.ArgumentParser:
     cancel = commands.add_parser("cancel", help="cancel what waits or runs; what is finished stays")
     collect = commands.add_parser("collect", help="make the table of what is done")
     collect.add_argument("--json", action="store_true", help="print the table as JSON instead of text")
+    for command, act in ((submit, _submit), (status, _status), (retry, _retry), (cancel, _cancel), (collect, _collect)):
+        command.set_defaults(act=act)
     for command in (retry, cancel, collect):
         command.add_argument("name")
     for command in (status, retry, cancel, collect):
@@ -93,20 +94,20 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     screen = page(stderr=getattr(options, "json", False))
     options.out = options.out.resolve()
-    return exit_status(lambda: globals()[f"_{options.command}"](options, screen, given[1:]))
+    return exit_status(lambda: options.act(options, screen))
 
 
-def _submit(options: argparse.Namespace, screen: Console, arguments: list[str]) -> None:
+def _submit(options: argparse.Namespace, screen: Console) -> None:
     profile = load_profile(options.profile, options.slurm)
     campaign = Campaign.asked(options)
     finished = campaign.finished()
     campaign.refuse_other_data(finished, needed=True)
     to_do = campaign.to_do(finished)
-    wanted_ids = {run.id for runs in campaign.wanted.values() for run in runs}
-    sweep = sweep_of(campaign, arguments, profile, to_do)
+    wanted = {run.id for runs in campaign.wanted.values() for run in runs}
+    sweep = sweep_of(campaign, profile, to_do)
     screen.print(
         f"Table {campaign.spec.number} on {campaign.name}, scale {campaign.scale}, {campaign.seeds} seed(s): "
-        f"{len(to_do)} runs to send, {len(wanted_ids - set(to_do))} on record",
+        f"{len(to_do)} runs to send, {len(wanted - set(to_do))} on record",
         soft_wrap=True,
     )
     if not to_do:
@@ -151,7 +152,7 @@ def _hours(profile: Profile, forecast: dict[str, float | None]) -> str:
     return f"{line}; by {len(known)} like runs on record, on their machine, {duration(total)} in all"
 
 
-def _status(options: argparse.Namespace, screen: Console, arguments: list[str]) -> None:
+def _status(options: argparse.Namespace, screen: Console) -> None:
     if options.name is None:
         for folder in sorted((options.out / "sweeps").glob("*/sweep.json")):
             sweep = load_sweep(folder.parent)
@@ -170,7 +171,7 @@ def _status(options: argparse.Namespace, screen: Console, arguments: list[str]) 
             live.update(_grid(sweep, found))
 
 
-def _retry(options: argparse.Namespace, screen: Console, arguments: list[str]) -> None:
+def _retry(options: argparse.Namespace, screen: Console) -> None:
     sweep = load_sweep(options.out / "sweeps" / options.name)
     profile = changed(sweep.profile, options.slurm, f"profile of {sweep.name}")
     again = ("failed", "killed", "cancelled", "unsent", *(["unknown"] if options.unknown else []))
@@ -186,19 +187,17 @@ def _retry(options: argparse.Namespace, screen: Console, arguments: list[str]) -
         screen.print(f"of {unknown} runs SLURM says nothing; if it has forgotten them, add --unknown", soft_wrap=True)
 
 
-def _cancel(options: argparse.Namespace, screen: Console, arguments: list[str]) -> None:
+def _cancel(options: argparse.Namespace, screen: Console) -> None:
     sweep = load_sweep(options.out / "sweeps" / options.name)
     live = [one.job for one in standings(sweep, RunStore(options.out)).values() if one.stage in ("pending", "running")]
     scheduler.cancel(live)
     screen.print(f"cancelled {len(live)} jobs; finished runs and checkpoints are kept")
 
 
-def _collect(options: argparse.Namespace, screen: Console, arguments: list[str]) -> None:
+def _collect(options: argparse.Namespace, screen: Console) -> None:
     sweep = load_sweep(options.out / "sweeps" / options.name)
-    asked = parser().parse_args(["submit", *sweep.arguments])
-    asked.out = options.out
-    campaign = Campaign.asked(asked)
-    campaign = replace(campaign, source=sweep.source)
+    asked = sweep.options | {"dataset": sweep.source, "out": options.out}
+    campaign = Campaign.asked(argparse.Namespace(**asked))
     finished = campaign.finished()
     screen.print(f"{sum(run is not None for run in finished.values())} of {len(finished)} runs are done")
     campaign.show(screen, options.json, finished)

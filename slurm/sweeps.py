@@ -64,8 +64,8 @@ class Sweep:
     """The runs of a campaign that were not on record when it was made."""
 
     folder: Path
-    arguments: list[str]
-    """Of the command line, to collect the table."""
+    options: dict[str, Any]
+    """What was asked for last, to collect its table."""
     source: str
     scale: str
     profile: dict[str, Any]
@@ -103,7 +103,7 @@ class Sweep:
             self.folder / "sweep.json",
             {
                 "version": VERSION,
-                "arguments": self.arguments,
+                "options": self.options,
                 "source": self.source,
                 "scale": self.scale,
                 "profile": self.profile,
@@ -190,13 +190,10 @@ def now() -> float:
     return round(time.time(), 3)
 
 
-def sweep_of(
-    campaign: Campaign, arguments: list[str], profile: Profile, to_do: Mapping[str, tuple[str, RunSpec]]
-) -> Sweep:
+def sweep_of(campaign: Campaign, profile: Profile, to_do: Mapping[str, tuple[str, RunSpec]]) -> Sweep:
     """The sweep of a campaign; where there is one already, its runs stay in it.
 
     Args:
-        arguments: of the command line, without places on this machine that a later command may not have.
         to_do: method and run, by run id.
     """
     folder = campaign.store.folder.resolve() / "sweeps" / f"{campaign.stem}.{campaign.scale}"
@@ -204,7 +201,7 @@ def sweep_of(
     old = load_sweep(folder) if (folder / "sweep.json").exists() else None
     methods = (old.methods if old else {}) | {run_id: method for run_id, (method, _) in to_do.items()}
     specs = (old.specs if old else {}) | {run_id: spec for run_id, (_, spec) in to_do.items()}
-    return Sweep(folder, arguments, source, campaign.scale, dict(written(profile)), methods, specs)
+    return Sweep(folder, campaign.options, source, campaign.scale, dict(written(profile)), methods, specs)
 
 
 def load_sweep(folder: Path) -> Sweep:
@@ -220,7 +217,7 @@ def load_sweep(folder: Path) -> Sweep:
         content = json.loads(path.read_text(encoding="utf-8"))
         specs = {run_id: RunSpec(**run["spec"]) for run_id, run in content["runs"].items()}
         methods = {run_id: run["method"] for run_id, run in content["runs"].items()}
-        given = content["arguments"], content["source"], content["scale"], content["profile"]
+        given = content["options"], content["source"], content["scale"], content["profile"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error!r}); remove {folder} and send the sweep again") from error
     for run_id, spec in specs.items():

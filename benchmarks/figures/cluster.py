@@ -85,7 +85,7 @@ def _sweep(out: Path, table: str, model: str, seeds: int, trainer: dict[str, int
     for run in campaign.wanted[model]:
         changed = replace(run, settings=run.settings | still, trainer=run.trainer | (trainer or {}))
         runs[changed.id] = (model, changed)
-    return sweep_of(campaign, words, Profile(device="cpu"), runs)
+    return sweep_of(campaign, Profile(device="cpu"), runs)
 
 
 def _seconds(action: Callable[[], object]) -> float:

@@ -44,6 +44,6 @@ def sweep_maker(shop: Path) -> MakeSweep:
             trainer = run.trainer | {"max_epochs": epochs, "patience": epochs}
             run = replace(run, trainer=trainer, settings=run.settings | settings)
             runs[run.id] = ("SASRec", run)
-        return sweep_of(campaign, words[:-2], Profile(device="cpu"), runs)
+        return sweep_of(campaign, Profile(device="cpu"), runs)
 
     return make
