@@ -71,7 +71,7 @@ JobRequeue=1
 # an impossible request is refused, and does not wait for ever
 EnforcePartLimits=ALL
 MinJobAge=3600
-KillWait=5
+KillWait=2
 FirstJobId={port}
 JobAcctGatherType=jobacct_gather/linux
 AccountingStorageType=accounting_storage/slurmdbd

@@ -122,7 +122,7 @@ def test_whatever_ends_a_job_nothing_is_lost(cluster, make_sweep, tmp_path, caps
     start = time.perf_counter()
     assert RunJob(undisturbed.job(only(undisturbed), "cpu"), 1, undisturbed.news(only(undisturbed)), 1.0)() == "done"
     epoch = (time.perf_counter() - start) / 10
-    few, many = (max(20, math.ceil(seconds / epoch)) for seconds in (12, 40))
+    few, many = (max(20, math.ceil(seconds / epoch)) for seconds in (18, 40))
 
     limited = sent(make_sweep(tmp_path / "limited", epochs=many), "time_min=1", "signal_delay_s=30")
     names = ("undisturbed", "preempted", "requeued", "killed", "cancelled")
