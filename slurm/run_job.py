@@ -45,12 +45,12 @@ class RunJob(Stoppable):
         from synergen.training.trainer import Interrupted
 
         torch.set_num_threads(self.threads)
-        pace, last = Pace(), 0.0
+        pace, last, said = Pace(), 0.0, ""
 
         def report(stage: str, state: dict[str, Any]) -> None:
-            nonlocal last
-            if time.monotonic() - last >= _SAY_EVERY or not state:
-                last = time.monotonic()
+            nonlocal last, said
+            if stage != said or time.monotonic() - last >= _SAY_EVERY:
+                last, said = time.monotonic(), stage
                 self._say(stage, state, pace)
 
         job = self.job
