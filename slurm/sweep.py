@@ -101,7 +101,7 @@ def _submit(options: argparse.Namespace, screen: Console) -> None:
     profile = load_profile(options.profile, options.slurm)
     campaign = Campaign.asked(options)
     finished = campaign.finished()
-    campaign.refuse_other_data(finished, needed=True)
+    campaign.refuse_other_data(finished, needed=not options.dry_run)
     to_do = campaign.to_do(finished)
     wanted = {run.id for runs in campaign.wanted.values() for run in runs}
     sweep = sweep_of(campaign, profile, to_do)
@@ -148,8 +148,7 @@ def _hours(profile: Profile, forecast: dict[str, float | None]) -> str:
     known = [seconds for seconds in forecast.values() if seconds is not None]
     if not known:
         return f"{line}; there are no like runs on record to tell how long they take"
-    total = sum(known) / len(known) * runs
-    return f"{line}; by {len(known)} like runs on record, on their machine, {duration(total)} in all"
+    return f"{line}; by like runs on record, on their machine, {duration(sum(known))} for {len(known)} of them"
 
 
 def _status(options: argparse.Namespace, screen: Console) -> None:
