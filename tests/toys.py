@@ -1,5 +1,7 @@
 """A made-up shop."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
@@ -16,6 +18,14 @@ def toy_tables(users: int = 30, items: int = 160, seed: int = 0) -> tuple[pd.Dat
     words = ["red", "blue", "green", "large", "small", "wool", "silk"]
     titles = [f"{words[i % 7]} {words[(i // 7) % 7]} thing {i}" for i in range(items)]
     return interactions, pd.DataFrame({"item": range(items), "title": titles})
+
+
+def toy_shop(folder: Path, users: int, items: int) -> Path:
+    """`toy_tables` as a folder that the commands read."""
+    folder.mkdir()
+    for table, name in zip(toy_tables(users=users, items=items), ("interactions", "items"), strict=True):
+        table.to_parquet(folder / f"{name}.parquet")
+    return folder
 
 
 def toy_requests(

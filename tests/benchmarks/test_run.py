@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from toys import toy_tables
+from toys import toy_shop, toy_tables
 
 from benchmarks import run
 from synergen.data.harder_queries import KINDS
@@ -23,12 +23,7 @@ ROOT = Path(run.__file__).resolve().parents[1]
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory) -> Path:
     """400 users, 150 items, dense enough for the tables' filter of five events."""
-    folder = tmp_path_factory.mktemp("data") / "shop"
-    folder.mkdir()
-    interactions, items = toy_tables(users=400, items=150)
-    interactions.to_parquet(folder / "interactions.parquet")
-    items.to_parquet(folder / "items.parquet")
-    return folder
+    return toy_shop(tmp_path_factory.mktemp("data") / "shop", users=400, items=150)
 
 
 def command(shop: Path, out: Path, *more: str) -> list[str]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from toys import toy_tables
+from toys import toy_shop
 
 import benchmarks.fit as fit
 import benchmarks.size as size
@@ -63,11 +63,7 @@ def test_unknown_sizes_are_said_to_be_unknown(tmp_path) -> None:
 
 def test_words_and_users_of_prepared_data_are_counted(tmp_path) -> None:
     """TEM has a row for each word of a query, and one for none, of its width; UniSAR one for each user beside."""
-    interactions, items = toy_tables(users=400, items=150)
-    folder = tmp_path / "shop"
-    folder.mkdir()
-    interactions.to_parquet(folder / "interactions.parquet")
-    items.to_parquet(folder / "items.parquet")
+    folder = toy_shop(tmp_path / "shop", users=400, items=150)
     protocol = load_spec(3).protocol
     prepare_for(str(folder), protocol, lambda what, done, total: None)
     known = known_of(str(folder), protocol)

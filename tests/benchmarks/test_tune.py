@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from optuna.trial import create_trial
-from toys import toy_tables
+from toys import toy_shop
 
 import benchmarks.plan as plan_module
 from benchmarks import tune
@@ -28,21 +28,13 @@ FOLDER = Path(plan_module.__file__).parent
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory) -> Path:
     """100 users, 40 items, dense enough for the tables' filter of five events."""
-    return shop_of(tmp_path_factory.mktemp("data") / "shop", users=100, items=40)
+    return toy_shop(tmp_path_factory.mktemp("data") / "shop", users=100, items=40)
 
 
 @pytest.fixture(scope="module")
 def wide_shop(tmp_path_factory) -> Path:
     """400 users, 150 items: enough for pools."""
-    return shop_of(tmp_path_factory.mktemp("wide") / "shop", users=400, items=150)
-
-
-def shop_of(folder: Path, users: int, items: int) -> Path:
-    folder.mkdir()
-    tables = toy_tables(users=users, items=items)
-    for table, name in zip(tables, ("interactions", "items"), strict=True):
-        table.to_parquet(folder / f"{name}.parquet")
-    return folder
+    return toy_shop(tmp_path_factory.mktemp("wide") / "shop", users=400, items=150)
 
 
 @pytest.fixture

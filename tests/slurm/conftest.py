@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from toys import toy_tables
+from toys import toy_shop
 
 from benchmarks.campaign import Campaign, add_arguments
 from slurm.job_profile import Profile
@@ -18,12 +18,7 @@ MakeSweep = Callable[..., Sweep]
 @pytest.fixture(scope="session")
 def shop(tmp_path_factory) -> Path:
     """400 users, 150 items."""
-    folder = tmp_path_factory.mktemp("data") / "shop"
-    folder.mkdir()
-    interactions, items = toy_tables(users=400, items=150)
-    interactions.to_parquet(folder / "interactions.parquet")
-    items.to_parquet(folder / "items.parquet")
-    return folder
+    return toy_shop(tmp_path_factory.mktemp("data") / "shop", users=400, items=150)
 
 
 @pytest.fixture
