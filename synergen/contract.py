@@ -159,6 +159,11 @@ class Recommender(nn.Module):
     def begin_epoch(self, epoch: int) -> None:
         """Called by the Trainer before each epoch (1, 2, …), after its random seed is set."""
 
+    @property
+    def begins_epochs(self) -> bool:
+        """Whether `begin_epoch` does anything, so that going on within an epoch needs the weights it began with."""
+        return type(self).begin_epoch is not Recommender.begin_epoch
+
     def score(self, requests: Requests, candidates: Tensor) -> Tensor:
         """Scores (B, C), higher is better, of candidates (C,) shared by all requests or (B, C)."""
         raise TypeError(f"{type(self).__name__} does not score")

@@ -115,9 +115,8 @@ def alone(search: Search, alive: Callable[[Iterable[str]], set[str]] = lambda wo
         working = alive(_workers(search))
         if not working:
             shutil.rmtree(search.scratch, ignore_errors=True)
-            search.journal.with_name(f"{search.journal.name}.lock").unlink(
-                missing_ok=True
-            )  # Optuna's, of a killed process
+            optunas = search.journal.with_name(f"{search.journal.name}.lock")  # of a killed process
+            optunas.unlink(missing_ok=True)
             _drop_half_a_line(search.journal)
         search.scratch.mkdir(exist_ok=True)
     except Timeout as error:

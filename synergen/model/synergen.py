@@ -157,9 +157,13 @@ class SynerGen(DotProductRecommender):
 
     def begin_epoch(self, epoch: int) -> None:
         """Index the item vectors that `hard: mined` searches during this epoch."""
-        if self.config.hard == "mined" and self.config.alpha < 1:
+        if self.begins_epochs:
             with torch.inference_mode():
                 self._index = build_index(self.item_vectors().float().cpu().numpy())
+
+    @property
+    def begins_epochs(self) -> bool:
+        return self.config.hard == "mined" and self.config.alpha < 1
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Weighted terms: `retrieval` on the retrieval token of each request, `context` on the context token before it

@@ -227,9 +227,9 @@ def _begin(
     something of them that a checkpoint within the epoch cannot do without."""
     own = [str(distributed.rank())] if distributed.rank() else []
     torch.manual_seed(int(digest(str(seed), str(epoch), *own)[:12], 16))
-    overridden = type(model).begin_epoch is not Recommender.begin_epoch
     if resumed is None:
-        first_weights = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()} if overridden else None
+        weights = model.state_dict() if model.begins_epochs else None
+        first_weights = {k: v.detach().cpu().clone() for k, v in weights.items()} if weights else None
         model.begin_epoch(epoch)
         return _Place(), first_weights
     first_weights = resumed["first_weights"]
