@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 OUT ?= out
 STAMP = .venv/.installed
 
-.PHONY: table3 test install clean
+.PHONY: table3 test install scale clean
 
 table3: $(STAMP)  ## train and print Table 3 on the embedded data set, from nothing
 	.venv/bin/python benchmarks/run.py --table 3 --out $(OUT)
@@ -15,6 +15,11 @@ test: $(STAMP)  ## ruff, mypy, pytest
 	.venv/bin/python -m pytest
 
 install: $(STAMP)
+
+# TorchRec asks for a CUDA build of FBGEMM that overwrites the one for processors, so neither brings its requirements.
+scale: $(STAMP)  ## TorchRec for tables spread over processes, on a machine without a GPU
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[scale-cpu]'
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps torchrec==1.8.0 fbgemm-gpu-cpu==1.8.0
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -35,6 +35,10 @@ class RankingHead(nn.Module):
         super().__init__()
         self.model = model
 
+    @property
+    def first_item(self) -> int | None:
+        return self.model.first_item
+
     def score(self, requests: Requests, candidates: Tensor) -> Tensor:
         return self.model.rank_logits(requests, candidates)
 

@@ -92,6 +92,8 @@ def _execute(spec: RunSpec, source: str, store: RunStore, device: str, scale: st
     calibration = None
     if isinstance(evaluator, SlateEvaluator) and has_ranking_head(subject):
         calibration = calibration_record(subject, evaluator, known, partial(_report_calibration, report))
+    if isinstance(subject, Recommender):
+        subject.gather()
     record = {
         "id": spec.id,
         **asdict(spec),

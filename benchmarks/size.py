@@ -111,8 +111,10 @@ def _step(spec: RunSpec, batch_size: int) -> StepCost | None:
 @lru_cache
 def _parameters(model: str, settings: str, known: Known) -> tuple[int, int]:
     """Trained parameters of a model, dense ones and those of embedding tables."""
+    values = json.loads(settings)
+    values.pop("embedding", None)  # tables are as large whether or not they are spread
     with torch.device("meta"):
-        groups = build(model, _catalogue(known), json.loads(settings)).parameter_groups()
+        groups = build(model, _catalogue(known), values).parameter_groups()
     dense, tables = (sum(parameter.numel() for parameter in groups[name]) for name in ("dense", "sparse"))
     return dense, tables
 

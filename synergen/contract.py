@@ -175,6 +175,9 @@ class Recommender(nn.Module):
         if Task.SEARCH in self.tasks:
             raise TypeError(f"{type(self).__name__} cannot change its queries")
 
+    def gather(self) -> None:
+        """Bring what is spread over processes that train together to the first one, so that it can write the model."""
+
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters by learning rate: `dense`, and `sparse` for embedding tables (paper section 4.3)."""
         tables = {id(m.weight) for m in self.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag)}
@@ -187,6 +190,12 @@ class Recommender(nn.Module):
 
 class DotProductRecommender(Recommender):
     """A model whose score is a dot product, so that the whole catalogue can be searched by inner product."""
+
+    @property
+    def first_item(self) -> int | None:
+        """None where the process holds all items. Otherwise `item_vectors` are those of its own rows, of which this is
+        the first, and all processes that work together must ask the model the same, in the same order."""
+        return None
 
     def user_vectors(self, requests: Requests) -> Tensor:
         """(B, D): what each request looks for."""

@@ -30,6 +30,20 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
+def group() -> dist.ProcessGroup:
+    """The processes that work together; of one that works alone, itself."""
+    if not dist.is_initialized():
+        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    assert dist.group.WORLD is not None
+    return dist.group.WORLD
+
+
+def device() -> torch.device:
+    """Where this process exchanges tensors with the others."""
+    return torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else torch.device("cpu")
+
+
 @contextmanager
 def joined(device: str) -> Iterator[str]:
     """Join the processes that torchrun, or a job of several tasks, started; gives the device of this one. Nothing
@@ -42,6 +56,8 @@ def joined(device: str) -> Iterator[str]:
         yield device
         return
     own = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if device.startswith("cuda") else device
+    if own.startswith("cuda"):
+        torch.cuda.set_device(own)
     try:
         dist.init_process_group("nccl" if own.startswith("cuda") else "gloo")
     except (RuntimeError, ValueError, dist.DistError) as error:
@@ -106,7 +122,7 @@ def together(values: np.ndarray) -> np.ndarray:
     """An array of numbers above 0 that each process filled in for its own work and left NaN elsewhere, of all."""
     if world() == 1:
         return values
-    found = torch.from_numpy(np.nan_to_num(values, nan=-1.0)).to(_device())
+    found = torch.from_numpy(np.nan_to_num(values, nan=-1.0)).to(device())
     dist.all_reduce(found, dist.ReduceOp.MAX)
     merged = found.cpu().numpy()
     return np.where(merged < 0, np.nan, merged)
@@ -116,7 +132,7 @@ def summed(*numbers: float) -> list[float]:
     """Each number, summed over the processes."""
     if world() == 1:
         return list(numbers)
-    total = torch.tensor(numbers, dtype=torch.float64, device=_device())
+    total = torch.tensor(numbers, dtype=torch.float64, device=device())
     dist.all_reduce(total)
     return total.tolist()
 
@@ -135,11 +151,33 @@ def ids_of_all(ids: Tensor) -> Tensor:
     if world() == 1:
         return ids
     counts = [int(count) for count in gathered(len(ids))]
-    padded = torch.nn.functional.pad(ids, (0, max(counts) - len(ids)))
-    found = [torch.empty_like(padded) for _ in counts]
-    dist.all_gather(found, padded)
+    found = of_all(torch.nn.functional.pad(ids, (0, max(counts) - len(ids))))
     return torch.cat([some[:count] for some, count in zip(found, counts, strict=True)])
 
 
-def _device() -> str:
-    return "cuda" if dist.get_backend() == "nccl" else "cpu"
+def of_all(values: Tensor) -> list[Tensor]:
+    """The tensor of each process; all have the same shape."""
+    if world() == 1:
+        return [values]
+    found = [torch.empty_like(values) for _ in range(world())]
+    dist.all_gather(found, values.contiguous())
+    return found
+
+
+def total(values: Tensor) -> Tensor:
+    """A tensor, summed over the processes."""
+    if world() > 1:
+        values = values.clone()
+        dist.all_reduce(values)
+    return values
+
+
+def handed_over(values: Tensor | None, source: int, shape: tuple[int, ...]) -> Tensor:
+    """float32 values of the process `source`, given there only, in the first process; in the others what they gave."""
+    if source != 0 and rank() == source:
+        assert values is not None
+        dist.send(values.contiguous(), 0)
+    if source != 0 and rank() == 0:
+        values = torch.empty(shape, device=device())
+        dist.recv(values, source)
+    return torch.empty(0) if values is None else values

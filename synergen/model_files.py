@@ -175,7 +175,8 @@ def load_model(folder: Path, build: Build | None = None) -> SavedModel:
         query_vectors=text.get("queries"),
         n_users=config.get("users", 0),
     )
-    model = (build or _build_synergen)(spec.model, view, spec.settings)
+    together = spec.settings | {"embedding": "plain"} if "embedding" in spec.settings else spec.settings
+    model = (build or _build_synergen)(spec.model, view, together)  # its tables were gathered before they were written
     _read(folder / _WEIGHTS, lambda path: safetensors.torch.load_model(model, str(path)))
     return SavedModel(
         model=model.eval(),

@@ -116,6 +116,7 @@ class RunStore:
         """Remove the state of an unfinished training, and the step that a failed one kept."""
         for path in (self.folder / "checkpoints").glob(f"{run_id}.*.pt"):
             path.unlink(missing_ok=True)
+        shutil.rmtree(self.checkpoint_path(run_id).with_suffix(".tables"), ignore_errors=True)
 
     def sweep(self, run_id: str) -> None:
         """Remove what a process killed in the middle of a write left of this run; for the holder of the run's lock."""

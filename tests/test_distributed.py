@@ -3,8 +3,7 @@
 The reference is always the trainer and the evaluator in one process, whose numbers other tests hold to account.
 """
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import multiprocessing
+from processes import by_two
 from toys import toy_tables
 
 from baselines.registry import build
@@ -23,7 +22,7 @@ from synergen.data.dataset import Dataset, prepare
 from synergen.data.splits import Part
 from synergen.evaluation.ranking import full_ranks, pool_ranks
 from synergen.raw import validate
-from synergen.training.trainer import Interrupted, Summary, TrainingConfig, train
+from synergen.training.trainer import Summary, TrainingConfig, train
 
 WITHOUT_DROPOUT = {"hidden_dropout": 0.0, "attention_dropout": 0.0}
 
@@ -82,27 +81,6 @@ def ranks_of(folder: Path) -> dict[str, np.ndarray]:
         "full": full_ranks(model, *asked, **common),
         "among": full_ranks(model, *asked, among=among, **common),
     }
-
-
-def _one_of_two(rank: int, port: int, action: Callable[..., Any], folder: Path, arguments: dict[str, Any]) -> None:
-    variables = {"RANK": rank, "WORLD_SIZE": 2, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    os.environ |= {name: str(value) for name, value in variables.items()}
-    torch.set_num_threads(1)
-    with distributed.joined("cpu") as device:
-        assert (device, distributed.rank(), distributed.world()) == ("cpu", rank, 2)
-        try:
-            result = action(folder, **arguments)
-        except Interrupted:
-            result = "interrupted"
-        torch.save(result, folder / f"{rank}.pt")
-
-
-def by_two(folder: Path, action: Callable[..., Any], **arguments: Any) -> list[Any]:
-    """What each of two processes finds."""
-    folder.mkdir(exist_ok=True)
-    port = int(np.random.default_rng().integers(20000, 32000))
-    multiprocessing.spawn(_one_of_two, (port, action, folder, arguments), nprocs=2)
-    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(2)]
 
 
 def the_same(weights: dict[str, Any], expected: dict[str, Any], tolerance: float) -> None:

@@ -1,5 +1,6 @@
 """One trial of a search: a training that is validated, and neither tested nor kept."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,4 +63,7 @@ def best_validation(
 
 def _remove(checkpoint: Path) -> None:
     for left in checkpoint.parent.glob(f"{checkpoint.stem}.*"):
-        left.unlink(missing_ok=True)
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)

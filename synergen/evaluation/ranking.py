@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from synergen.contract import DotProductRecommender, Requests, Task, dot_scores
-from synergen.data.batches import history_pairs, questions
+from synergen.data.batches import Question, history_pairs, questions
 from synergen.data.splits import EventSplit, Part
 from synergen.distributed import mine, together
 from synergen.evaluation.catalogue import inner_product_ranks
@@ -34,7 +34,7 @@ class Scorer(Protocol):
 def inference(model: Scorer) -> Iterator[Callable[[Requests, Tensor], Tensor]]:
     """The model's scoring function without gradients or dropout; item vectors are computed once."""
     with _at_rest(model):
-        if isinstance(model, DotProductRecommender):
+        if isinstance(model, DotProductRecommender) and not _spread(model):
             items, bias = model.item_vectors(), model.item_bias()
             yield lambda requests, candidates: dot_scores(model.user_vectors(requests), items, bias, candidates)
         else:
@@ -62,7 +62,7 @@ def pool_ranks(
     """
     ranks, done = np.full(len(split.questions(part, task)), np.nan), 0
     with inference(model) as score:
-        for question in mine(questions(log, split, part, task, max_history, batch_size)):
+        for question in _own(model, questions(log, split, part, task, max_history, batch_size)):
             candidates = torch.from_numpy(pool[question.numbers]).to(device)
             requests = question.requests
             if rephrased is not None:
@@ -104,7 +104,7 @@ def full_ranks(
         else:
             rank = _rank_by_scores(model, log.n_items)
             batch_size = max(1, min(batch_size, SCORES_AT_ONCE // log.n_items))
-        for question in mine(questions(log, split, part, task, max_history, batch_size, among)):
+        for question in _own(model, questions(log, split, part, task, max_history, batch_size, among)):
             rows, touched = history_pairs(log, question.users, question.events)
             found = rank(
                 question.requests.to(device), question.targets.to(device), (rows.to(device), touched.to(device))
@@ -123,7 +123,7 @@ _Rank = Callable[[Requests, Tensor, tuple[Tensor, Tensor]], Tensor]
 def _rank_by_products(model: DotProductRecommender) -> _Rank:
     items, bias = model.item_vectors(), model.item_bias()
     return lambda requests, targets, excluded: inner_product_ranks(
-        model.user_vectors(requests), items, bias, targets, excluded
+        model.user_vectors(requests), items, bias, targets, excluded, model.first_item
     )
 
 
@@ -136,6 +136,16 @@ def _rank_by_scores(model: Scorer, n_items: int) -> _Rank:
         return rank_of_positive(scores, targets - 1, mask)
 
     return rank
+
+
+def _spread(model: Scorer) -> bool:
+    """Whether the items of the model are spread over processes, all of which must then ask the same of it."""
+    return getattr(model, "first_item", None) is not None
+
+
+def _own(model: Scorer, asked: Iterator[Question]) -> Iterator[Question]:
+    """The questions that this process asks."""
+    return asked if _spread(model) else mine(asked)
 
 
 @contextmanager

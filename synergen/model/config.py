@@ -33,6 +33,10 @@ class SynerGenConfig:
     text_scale: float = 0.1
     """Scale of the standardised text vectors: how fast their projection learns beside the id vectors."""
 
+    embedding: Literal["plain", "torchrec"] = field(default="plain", metadata=LATER)
+    """Id vectors as one table in every process, or, where they are more than one device holds, `torchrec`: rows spread
+    over the processes, learning by row-wise Adagrad at the rate of the tables."""
+
     text_encoder: Literal["frozen", "trained"] = field(default="frozen", metadata=LATER)
     """`trained` adds to the frozen text vectors a small encoder of the words that learns with the rest."""
 
@@ -113,6 +117,13 @@ class SynerGenConfig:
         for key in ("lambda_pair", "retrieval_weight", "ranking_weight"):
             if not 0 <= getattr(self, key) < float("inf"):
                 self._refuse(key, "a number, at least 0")
+        if self.embedding == "torchrec":
+            if self.inputs == "text":
+                self._refuse("embedding", "plain where inputs is text, which has no id vectors")
+            if self.retrieval_loss == "full_softmax":
+                self._refuse("retrieval_loss", "infonce where embedding is torchrec: no process has all items")
+            if self.hard == "mined" and self.alpha < 1:
+                self._refuse("hard", "other than mined where embedding is torchrec: no process has all items")
         if not 0 <= self.alpha <= 1:
             self._refuse("alpha", "in [0, 1]")
         if not self.rope_min_period <= self.rope_max_period < float("inf"):

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from synergen.model.dropout import Dropout
 from synergen.model.words import TextWords
+from synergen.sharded_table import ShardedTable
 
 INITIAL_STD = 0.02
 
@@ -93,6 +94,7 @@ class ItemTable(nn.Module):
         width: D.
         inputs: which parts there are.
         text: the items' texts (V + 1), needed unless `inputs` is "id".
+        sharded: spread the id vectors over the processes.
     """
 
     def __init__(
@@ -101,25 +103,46 @@ class ItemTable(nn.Module):
         width: int,
         inputs: Literal["id", "text", "both"],
         text: TextTable | None,
+        sharded: bool = False,
     ) -> None:
         super().__init__()
         self.id: nn.Embedding | None = None
+        self.spread: ShardedTable | None = None
+        """Id vectors, in place of `id`."""
         self.text: TextTable | None = None
-        if inputs != "text":
+        if sharded:
+            self.spread = ShardedTable(n_items + 1, width, INITIAL_STD)
+        elif inputs != "text":
             self.id = nn.Embedding(n_items + 1, width, padding_idx=0)
         if inputs != "id":
             assert text is not None
             self.text = text
 
     def forward(self, ids: Tensor | None = None) -> Tensor:
-        """Vectors (..., D) of `ids` (...), or the catalogue's (V + 1, D)."""
-        if self.text is None:
-            assert self.id is not None
-            return self.id.weight if ids is None else self.id(ids)
-        text = self.text(ids)
-        if self.id is None:
-            return text
-        return text + (self.id.weight if ids is None else self.id(ids))
+        """Vectors (..., D) of `ids` (...), or the catalogue's (V + 1, D): of one that is spread, the rows that are
+        here."""
+        if self.spread is not None and ids is None:
+            own = self.spread.own
+            return self._with_text(own, self.spread.first + torch.arange(len(own), device=own.device))
+        table = self.id or self.spread
+        if table is None:
+            assert self.text is not None
+            return self.text(ids)
+        return self._with_text(self.id.weight if ids is None and self.id is not None else table(ids), ids)
+
+    def _with_text(self, vectors: Tensor, ids: Tensor | None) -> Tensor:
+        return vectors if self.text is None else self.text(ids) + vectors
+
+    @property
+    def first(self) -> int | None:
+        """The item of the first row that this process has, None where it has all."""
+        return None if self.spread is None else self.spread.first
+
+    def gather(self) -> None:
+        """Bring rows that are spread over the processes together in the first one, in its main memory."""
+        rows = None if self.spread is None else self.spread.gathered()
+        if rows is not None:
+            self.spread, self.id = None, nn.Embedding.from_pretrained(rows, freeze=False, padding_idx=0)
 
     def hold(self, vectors: np.ndarray, texts: list[str]) -> None:
         """Hold more items from now on: the present ones first, then new ones, whose id vectors are zero."""

@@ -71,8 +71,17 @@ class _Examples:
 
 
 @dataclass(frozen=True)
+class _Drawn:
+    """Items that stand against N choices."""
+
+    easy: Tensor  # (K,), shared
+    counts: Tensor | None  # (K,) how often the batch holds each, where they are drawn from it
+    hard: Tensor | None  # (N, K'), where they weigh anything
+
+
+@dataclass(frozen=True)
 class _Contrast:
-    """What stands against N choices in InfoNCE."""
+    """The vectors of these in InfoNCE."""
 
     positives: Tensor  # (N, D)
     positive_offsets: Tensor | None  # (N,)
@@ -118,7 +127,7 @@ class SynerGen(DotProductRecommender):
         item_text = None
         if config.needs_text and data.item_vectors is not None:
             item_text = text(data.item_vectors, data.item_texts)
-        self.items = ItemTable(data.n_items, width, config.inputs, item_text)
+        self.items = ItemTable(data.n_items, width, config.inputs, item_text, config.embedding == "torchrec")
         self.queries: TextTable | None = None
         if data.query_vectors is not None:
             self.queries = text(data.query_vectors, data.query_texts)
@@ -180,9 +189,16 @@ class SynerGen(DotProductRecommender):
         ranks = self.ranking_head is not None
         per_event = 2 + config.ranking_negatives if ranks else 1
         reads = events.items.numel() * per_event if batch.slates is None else batch.slates.items.numel()
-        read, catalogue = self._reader(reads)
-        encoded = self._encode(events, read)
-        learnt = self._from_targets(batch) if batch.slates is None else self._from_slates(events, batch.slates)
+        drawn = catalogue = None
+        if self.first_item is None:
+            read, catalogue = self._reader(reads)
+            encoded = self._encode(events, read)
+            learnt = self._learnt(batch)
+        else:
+            learnt = self._learnt(batch)
+            drawn = self._draw(learnt, None)
+            read = self._read_once(events.items, learnt, drawn)
+            encoded = self._encode(events, read)
         candidates = learnt.candidates if ranks else None
         outputs = self._attend(encoded, learnt.asked, candidates, read)  # (B, E, 1 + C, D)
 
@@ -193,7 +209,10 @@ class SynerGen(DotProductRecommender):
             "context": (encoded.state.outputs[learnt.rows[has_context], before[has_context] - 1], has_context),
         }
         terms: dict[str, Tensor] = {}
-        contrast = None if catalogue is not None else self._contrast(learnt, len(events.items), read, read_out)
+        contrast = None
+        if catalogue is None:
+            drawn = drawn or self._draw(learnt, read_out["retrieval"][0])
+            contrast = self._contrast(learnt, drawn, len(events.items), read)
         for name, (queries, answered) in read_out.items():
             if contrast is None:
                 assert catalogue is not None
@@ -265,8 +284,21 @@ class SynerGen(DotProductRecommender):
         return self.answer(self.encode(requests.history), requests)
 
     def item_vectors(self) -> Tensor:
-        """(V + 1, D); row 0 is zero."""
+        """(V + 1, D), or the rows of this process where `first_item` says so; row 0 is zero."""
         return self.items()
+
+    @property
+    def first_item(self) -> int | None:
+        return self.items.first
+
+    def gather(self) -> None:
+        self.items.gather()
+
+    def score(self, requests: Requests, candidates: Tensor) -> Tensor:
+        if self.first_item is None:
+            return super().score(requests, candidates)
+        users, items = self.user_vectors(requests), self.items(candidates)
+        return users @ items.T if candidates.dim() == 1 else torch.einsum("bd,bcd->bc", users, items)
 
     def hold_queries(self, texts: list[str], vectors: np.ndarray | None) -> None:
         """See `Recommender.hold_queries`.
@@ -294,6 +326,16 @@ class SynerGen(DotProductRecommender):
             return self.items, None
         table = self.items()
         return lambda ids: F.embedding(ids, table), table if full_softmax else None
+
+    def _read_once(self, context: Tensor, learnt: _Examples, drawn: _Drawn) -> Reader:
+        """How to read what a step needs of items whose vectors other processes hold, after one exchange with them."""
+        needed = [context, learnt.items, learnt.candidates, drawn.easy, drawn.hard]
+        ids = torch.cat([context.new_zeros(1), *(some.flatten() for some in needed if some is not None)]).unique()
+        vectors = self.items(ids)
+        return lambda wanted: F.embedding(torch.searchsorted(ids, wanted.contiguous()), vectors)
+
+    def _learnt(self, batch: Batch) -> _Examples:
+        return self._from_targets(batch) if batch.slates is None else self._from_slates(batch.events, batch.slates)
 
     def _from_targets(self, batch: Batch) -> _Examples:
         """Every target event as a request that asked for it; task tokens are made for targets alone."""
@@ -364,36 +406,40 @@ class SynerGen(DotProductRecommender):
         rotation = self.rope(times, positions, origin)
         return self.decoder.attend(encoded.state, tokens, rotation, asked.visible)
 
-    def _contrast(
-        self, learnt: _Examples, n_rows: int, read: Reader, read_out: Mapping[str, tuple[Tensor, Tensor]]
-    ) -> _Contrast:
-        """Easy and hard negatives of the N choices of a batch of `n_rows` sequences."""
-        config, n_items = self.config, self.n_items
-        targets, rows = learnt.items, learnt.rows  # (N,)
-        easy_offsets = positive_offsets = None
+    def _draw(self, learnt: _Examples, queries: Tensor | None) -> _Drawn:
+        """Items that stand against the N choices; `hard: mined` needs the retrieval tokens `queries` (N, D)."""
+        config, targets = self.config, learnt.items
+        counts = None
         if config.easy == "in_batch":
             known = ids_of_all(targets) if config.gather_negatives else targets
             easy, counts = known.unique(return_counts=True)  # (K,)
-            easy_offsets = counts.log()  # an item that the batch holds c times counts c times
+        else:
+            easy = torch.randint(1, self.n_items + 1, (config.easy_negatives,), device=targets.device).unique()
+        return _Drawn(easy, counts, self._hard(learnt, queries) if config.alpha < 1 else None)
+
+    def _contrast(self, learnt: _Examples, drawn: _Drawn, n_rows: int, read: Reader) -> _Contrast:
+        """What stands against the N choices of a batch of `n_rows` sequences."""
+        config, n_items = self.config, self.n_items
+        targets, rows, easy = learnt.items, learnt.rows, drawn.easy  # (N,), (N,), (K,)
+        easy_offsets = positive_offsets = None
+        if drawn.counts is not None:
+            easy_offsets = drawn.counts.log()  # an item that the batch holds c times counts c times
             if config.popularity_correction:
                 easy_offsets = easy_offsets - self.popularity[easy - 1].log().float()
                 positive_offsets = -self.popularity[targets - 1].log().float()
-        else:
-            easy = torch.randint(1, n_items + 1, (config.easy_negatives,), device=targets.device).unique()
         every_row = torch.arange(n_rows, device=rows.device)[:, None]  # (B, 1)
         easy_banned = is_chosen(easy, every_row, targets, rows, n_items)
         positives, easy_vectors, hard = read(targets), read(easy), None
-        if config.alpha < 1:
-            hard_items = self._hard(learnt, read_out["retrieval"][0])  # (N, K')
-            hard_banned = is_chosen(hard_items, rows[:, None], targets, rows, n_items)
+        if drawn.hard is not None:
+            hard_banned = is_chosen(drawn.hard, rows[:, None], targets, rows, n_items)
             if learnt.shown is not None and config.hard == "impressions":
                 unusable = learnt.chosen | ~learnt.shown  # (B, E, S)
                 hard_banned = unusable[rows, learnt.places]
-            hard = read(hard_items), hard_banned
+            hard = read(drawn.hard), hard_banned
         return _Contrast(positives, positive_offsets, rows, easy_vectors, easy_offsets, easy_banned, hard)
 
-    def _hard(self, learnt: _Examples, queries: Tensor) -> Tensor:
-        """Hard negatives (N, K') of the N choices that the retrieval tokens `queries` (N, D) look for."""
+    def _hard(self, learnt: _Examples, queries: Tensor | None) -> Tensor:
+        """Hard negatives (N, K') of the N choices, which the retrieval tokens `queries` (N, D) look for."""
         config, targets = self.config, learnt.items
         match config.hard:
             case "impressions":
@@ -406,6 +452,7 @@ class SynerGen(DotProductRecommender):
             case "popular":
                 return by_popularity(targets, config.hard_negatives, self.cumulative_popularity)
             case "mined":
+                assert queries is not None
                 count = min(config.hard_negatives, self.n_items)
                 found = self._index.search(queries.detach().float().cpu().numpy(), count)[1]  # (N, count)
                 return torch.from_numpy(found).to(targets.device)

@@ -19,6 +19,7 @@ from synergen.precision import autocast_dtype
 from synergen.settings import LATER
 from synergen.training.checkpoint import load_checkpoint, save_checkpoint
 from synergen.training.step import Step, make_optimiser, take_step
+from synergen.training.table_files import TableFiles
 
 
 @dataclass(frozen=True)
@@ -144,12 +145,20 @@ def train(
     optimiser = make_optimiser(model, _rates(config), config.weight_decay, config.row_updates, config.beta2)
     dtype = autocast_dtype(device, config.precision)
     loss_of = distributed.shared(model) if distributed.world() > 1 else None
-    summary, best_state, resumed = _resume(checkpoint, model, optimiser)
+    tables = TableFiles(checkpoint, model)
+    tables.set_rate(config.sparse_learning_rate)
+    summary, best_state, resumed = _resume(checkpoint, model, optimiser, tables)
+    before = _table_names(summary, resumed)
 
     def save(within: dict[str, Any] | None = None) -> None:
+        nonlocal before
         state = {"model": model.state_dict(), "optimiser": optimiser.state_dict()}
+        now, best = _table_names(summary, within)
+        tables.save(now)
         if distributed.rank() == 0:
             save_checkpoint(checkpoint, {**state, "best": best_state, "summary": asdict(summary), "within": within})
+        tables.keep(now, best, *before)  # the last ones are those of the checkpoint before this one
+        before = now, best
 
     while not summary.stopped:
         epoch = summary.epochs + 1
@@ -163,7 +172,9 @@ def train(
             batch, own = distributed.share_of(batch)
             batch = batch.to(device)
             if config.decay:
-                _set_rates(optimiser, config, 1 - (epoch - 1 + min(1.0, (step - 1) / steps)) / config.max_epochs)
+                share = 1 - (epoch - 1 + min(1.0, (step - 1) / steps)) / config.max_epochs
+                _set_rates(optimiser, config, share)
+                tables.set_rate(share * config.sparse_learning_rate)
             weight = own * distributed.world() / max(1, count)  # gradients are averaged, and losses are means
             done = take_step(model, optimiser, batch, config.clip_norm, dtype, loss_of, weight)
             if not done.taken:
@@ -197,6 +208,7 @@ def train(
             if metric > summary.best_metric:
                 summary.best_metric, summary.best_epoch = metric, epoch
                 best_state = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
+                tables.save(_table_names(summary)[1])
             seen = place.targets + (summary.curve[-1]["targets"] if summary.curve else 0)
             summary.curve.append(
                 {
@@ -216,6 +228,7 @@ def train(
         summary.processor_seconds += time.process_time() - processor_start
         save()
     model.load_state_dict(best_state)
+    tables.load(_table_names(summary)[1])
     model.eval()
     return summary
 
@@ -272,15 +285,23 @@ def _set_rates(optimiser: torch.optim.Optimizer, config: TrainingConfig, share: 
 
 
 def _resume(
-    path: Path, model: Recommender, optimiser: torch.optim.Optimizer
+    path: Path, model: Recommender, optimiser: torch.optim.Optimizer, tables: TableFiles
 ) -> tuple[Summary, dict[str, Any], dict[str, Any] | None]:
     """What was done, the best weights, and what is known of an unfinished epoch."""
     state = load_checkpoint(path)
     if state is None:
         return Summary(), {}, None
+    summary, within = Summary(**state["summary"]), state.get("within")
     model.load_state_dict(state["model"])
     optimiser.load_state_dict(state["optimiser"])
-    return Summary(**state["summary"]), state["best"], state.get("within")
+    tables.load(_table_names(summary, within)[0])
+    return summary, state["best"], within
+
+
+def _table_names(summary: Summary, within: dict[str, Any] | None = None) -> tuple[str, str]:
+    """What the tables are called as they are now, and as they were after the best epoch."""
+    step = f".step{within['place']['step']}" if within else ""
+    return f"epoch{summary.epochs}{step}", f"best{summary.best_epoch}"
 
 
 def _best(summary: Summary) -> float | None:
