@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import Literal
 
 import torch
@@ -49,18 +50,20 @@ class Figure:
 
     name: str
     unit: str
-    target: float
+    target: float | None  # None where it is only told
     better: str  # higher or lower
     measure: Callable[[Setting], Value]
     dtype: torch.dtype | Literal["training"] | None  # None where there are no matrix products
     threads: int | None  # where they are not those of the command
-    needs: str | None  # an environment variable without which it cannot be measured
+    needs: str | None  # an environment variable or a package without which it cannot be measured
 
     @property
     def ready(self) -> bool:
-        return self.needs is None or bool(os.environ.get(self.needs))
+        return self.needs is None or bool(os.environ.get(self.needs)) or find_spec(self.needs) is not None
 
     def reached(self, value: float) -> bool:
+        if self.target is None:
+            return True
         return value >= self.target if self.better == "higher" else value <= self.target
 
 
@@ -71,7 +74,7 @@ class Measurement:
     name: str
     value: float
     unit: str
-    target: float
+    target: float | None
     better: str
     ok: bool
     note: str
@@ -85,14 +88,14 @@ FIGURES: dict[str, Figure] = {}
 
 def figure(
     unit: str,
-    target: float,
+    target: float | None,
     better: str,
     dtype: torch.dtype | Literal["training"] | None = "training",
     threads: int | None = None,
     needs: str | None = None,
 ) -> Callable[[Callable[[Setting], Value]], Callable[[Setting], Value]]:
     """Register a function as the figure of its name, of matrix products of `dtype` (None: it has none) on `threads`
-    (None: as many as the command is given), which `needs` an environment variable, or none."""
+    (None: as many as the command is given), which `needs` an environment variable, a package, or nothing."""
 
     def register(measure: Callable[[Setting], Value]) -> Callable[[Setting], Value]:
         FIGURES[measure.__name__] = Figure(measure.__name__, unit, target, better, measure, dtype, threads, needs)

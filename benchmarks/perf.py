@@ -121,8 +121,8 @@ def _table(found: list[measure.Measurement], repeats: int) -> Table:
         )
     for one in found:
         sign = "≥" if one.better == "higher" else "≤"
-        mark = "[green]reached[/]" if one.ok else "[red]missed[/]"
-        value, target = f"{one.value:.3g} {one.unit}", f"{sign} {one.target:g}"
+        mark = "" if one.target is None else "[green]reached[/]" if one.ok else "[red]missed[/]"
+        value, target = f"{one.value:.3g} {one.unit}", "" if one.target is None else f"{sign} {one.target:g}"
         table.add_row(one.name, value, target, mark, one.dtype or "", str(one.threads), f"[dim]{one.note}[/]")
     return table
 

@@ -1,6 +1,9 @@
-"""Jobs of a cluster, and one training by two processes."""
+"""Jobs of a cluster, one training by two processes, and one table in two."""
 
 import argparse
+import json
+import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -10,14 +13,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import multiprocessing
+
 from benchmarks.campaign import Campaign, add_arguments
 from benchmarks.execute import Event
-from benchmarks.measure import Setting, Value, figure
+from benchmarks.figures import made_up
+from benchmarks.measure import Setting, Value, figure, median_ratio, milliseconds
 from slurm.job_profile import Profile
 from slurm.submit import ROOT, run_all
 from slurm.sweeps import Sweep, sweep_of
+from synergen import distributed
 from synergen.errors import UserError
+from synergen.model.synergen import SynerGen
 from synergen.runs import RunStore
+from synergen.sharded_table import tables_of
+from synergen.training.step import make_optimiser, take_step
 
 _JOBS = 40
 _BARE = """\
@@ -76,6 +87,56 @@ def ddp_equal(setting: Setting) -> Value:
             (record,) = RunStore(sweep.out).records()
             found.append(record["training"]["curve"][-1]["metric"])
     return Value(abs(found[1] / found[0] - 1), f"{found[1]:.4f} by two, {found[0]:.4f} by one")
+
+
+@figure("x", None, "lower", torch.float32, threads=1, needs="torchrec")
+def sharded_step(setting: Setting) -> Value:
+    """Time of a training step of two processes that share a table of 2,000,000 x 64 by TorchRec over that of one with a
+    plain table, whose optimiser updates the rows read. The same batch, of which each of two takes half; a thread a
+    process, so that 0.5 would be perfect on two cores.
+
+    SynerGen as in step_time_vs_items; on gloo, where the exchange goes through this machine's memory.
+    """
+    two, one = (_step_seconds(processes, setting.repeats) for processes in (2, 1))
+    return Value(median_ratio(two, one), f"{milliseconds(two)} against {milliseconds(one)}")
+
+
+_SHARED_ROWS, _STEPS = 2_000_000, 5
+
+
+def _step_seconds(processes: int, repeats: int) -> list[float]:
+    """Seconds of a step in each repeat, as the first process measures it."""
+    with tempfile.TemporaryDirectory() as folder:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        multiprocessing.spawn(_time_steps, (processes, port, repeats, folder), nprocs=processes)
+        return json.loads((Path(folder) / "seconds.json").read_text())
+
+
+def _time_steps(rank: int, processes: int, port: int, repeats: int, folder: str) -> None:
+    variables = {"RANK": rank, "WORLD_SIZE": processes, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ |= {name: str(value) for name, value in variables.items()}
+    torch.set_num_threads(1)
+    with distributed.joined("cpu"):
+        torch.manual_seed(0)
+        embedding = "torchrec" if processes > 1 else "plain"
+        settings = {"embedding": embedding, "inputs": "id", "easy": "uniform", "easy_negatives": 512, "alpha": 1.0}
+        model = SynerGen(made_up.catalogue(_SHARED_ROWS), **settings).train()
+        for table in tables_of(model).values():
+            table.set_rate(3e-3)
+        optimiser = make_optimiser(model, {"dense": 1e-3, "sparse": 3e-3}, 0.0, by_rows=True)
+        loss_of = distributed.shared(model)
+        batch, _ = distributed.share_of(made_up.training_batch(128, 50, _SHARED_ROWS))
+
+        def steps() -> None:
+            for _ in range(_STEPS):
+                take_step(model, optimiser, batch, 5.0, None, loss_of)
+
+        steps()
+        seconds = [_seconds(steps) / _STEPS for _ in range(repeats)]
+    if rank == 0:
+        (Path(folder) / "seconds.json").write_text(json.dumps(seconds))
 
 
 def _sweep(out: Path, table: str, model: str, seeds: int, trainer: dict[str, Any] | None = None) -> Sweep:
