@@ -56,7 +56,7 @@ examples:
   python benchmarks/tune.py --model SASRec --dataset ml-100k --trials 16 --save   the best, for all tables from now on
   python benchmarks/tune.py --model SynerGen --dataset beauty --trials 8 --scale short --set settings.inputs=id
   python benchmarks/tune.py --model SynerGen --dataset DIR --trials 8 --params alpha,lambda,tau \\
-      --set settings.retrieval_loss=infonce                                        the paper's three, under its own loss
+      --set settings.retrieval_loss=infonce --start settings.temperature=0.085     the paper's three, under its own loss
 """
 
 
@@ -77,6 +77,13 @@ def parser() -> argparse.ArgumentParser:
         default=[],
         metavar="PLACE=VALUE",
         help="fix settings.KEY or training.KEY in all trials; may be repeated. It is no part of what --save writes",
+    )
+    p.add_argument(
+        "--start",
+        action="append",
+        default=[],
+        metavar="PLACE=VALUE",
+        help="what trial 1 has in place of the configuration's value; may be repeated",
     )
     p.add_argument(
         "--scale",
@@ -182,26 +189,27 @@ def _search(options: argparse.Namespace) -> Search:
     protocol = protocol_for(source, load_spec(options.table).fitting(source.has_impressions).protocol)
     if not protocol:
         raise UserError(f"table {options.table} trains nothing; name another --table")
-    fixed = _fixed(options.set)
+    fixed, start = _values(options.set, "--set"), _values(options.start, "--start")
     base = make_run(
         options.model,
         _task(options),
-        fixed["settings"],
+        start["settings"] | fixed["settings"],
         protocol,
         source.name,
         options.scale,
         0,
-        fixed["training"],
+        start["training"] | fixed["training"],
         by_hand=True,
     )
     path = model_file(options.model)
     section = read_yaml(path).get("search", {})
     places = [f"{part}.{key}" for part, values in fixed.items() for key in values]
     decisive = {place for given in section.values() for place in conditions(given)}
-    if options.save and (chosen := decisive & set(places)):
+    started = [f"{part}.{key}" for part, values in start.items() for key in values]
+    if options.save and (chosen := decisive & {*places, *started}):
         raise UserError(
-            f"--set {', '.join(sorted(chosen))} decides which values are read at all, so what is found would not suit "
-            f"the model's configuration: write it to {path} and search without --set, or leave out --save"
+            f"--set or --start {', '.join(sorted(chosen))} decides which values are read at all, so what is found would not suit "
+            f"the model's configuration: write it to {path} and search without it, or leave out --save"
         )
     only = options.params.split(",") if options.params else None
     space = search_space(section, base, places, only, path.name)
@@ -215,15 +223,16 @@ def _search(options: argparse.Namespace) -> Search:
     return Search(base, space, where, source_hash(source), options.scale, studies, device, options.pareto)
 
 
-def _fixed(changes: list[str]) -> dict[str, dict[str, Any]]:
-    fixed: dict[str, dict[str, Any]] = {"settings": {}, "training": {}}
+def _values(changes: list[str], option: str) -> dict[str, dict[str, Any]]:
+    """Values by section and key."""
+    values: dict[str, dict[str, Any]] = {"settings": {}, "training": {}}
     for change in changes:
         place, equals, value = change.partition("=")
         section, _, key = place.partition(".")
-        if section not in fixed or not key or not equals:
-            raise UserError(f"--set {change}: write settings.KEY=VALUE or training.KEY=VALUE")
-        fixed[section][key] = yaml.safe_load(value)
-    return fixed
+        if section not in values or not key or not equals:
+            raise UserError(f"{option} {change}: write settings.KEY=VALUE or training.KEY=VALUE")
+        values[section][key] = yaml.safe_load(value)
+    return values
 
 
 def _task(options: argparse.Namespace) -> str:
@@ -254,6 +263,7 @@ def _command(options: argparse.Namespace, search: Search) -> str:
     words += ["--trials", str(options.trials), "--scale", options.scale, "--table", str(options.table)]
     words += ["--task", search.base.task, *(["--params", options.params] if options.params else [])]
     words += [word for change in options.set for word in ("--set", change)]
+    words += [word for change in options.start for word in ("--start", change)]
     return shlex.join([*words, "--save"])
 
 

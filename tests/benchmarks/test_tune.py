@@ -103,6 +103,15 @@ def test_a_search_from_the_command_to_the_tables(shop, files, tmp_path, capsys):
     assert list(best.intermediate_values.values()) == [one["N@10"] for one in record["training"]["curve"]]
 
 
+def test_a_search_may_begin_elsewhere(shop, tmp_path):
+    """With the values given, which are searched all the same; where they lie outside of a range, it is widened."""
+    command = ["--model", "SASRec", "--dataset", str(shop), "--out", str(tmp_path), "--trials", "2"]
+    search = tune._search(tune.parser().parse_args([*command, "--start", "settings.hidden_dropout=0.9"]))
+    assert search.by_hand["settings.hidden_dropout"] == 0.9
+    assert search.space["settings.hidden_dropout"].high == 0.9
+    assert search.id != tune._search(tune.parser().parse_args(command)).id
+
+
 def test_both_metrics_apart_and_their_front(wide_shop, files, tmp_path, capsys):
     """Two trials, neither of which is pruned; each has two metrics, whose mean is what one metric would have been."""
     common = [
@@ -220,6 +229,10 @@ def test_a_damaged_tuned_file_is_named(files):
         (["--model", "SASRec", "--scale", "huge"], "unknown scale 'huge'"),
         (["--model", "SASRec", "--params", "dropuot"], "did you mean 'hidden_dropout'"),
         (["--model", "SASRec", "--set", "hidden_dropout=0.2"], "write settings.KEY=VALUE"),
+        (
+            ["--model", "SASRec", "--start", "hidden_dropout=0.2"],
+            "--start hidden_dropout=0.2: write settings.KEY=VALUE",
+        ),
         (["--model", "SASRec", "--set", "settings.hidden_dropuot=0.2"], "did you mean 'hidden_dropout'"),
         (["--model", "SASRec", "--task", "joint"], "unknown task 'joint'"),
         (["--model", "SASRec", "--table", "1"], "trains nothing"),
