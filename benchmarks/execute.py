@@ -83,6 +83,23 @@ def run_all(jobs: list[Job], workers: int, threads: int, show: Callable[[Event],
     return failed
 
 
+def run_here(jobs: list[Job], threads: int, show: Callable[[Event], None]) -> None:
+    """Do the jobs one after another in this process, together with the others that torchrun started. The first failure
+    ends them all: a process that failed alone would leave the others waiting."""
+    import torch
+
+    from benchmarks.job import execute
+
+    torch.set_num_threads(threads)
+    for job in jobs:
+
+        def report(stage: str, state: dict[str, Any], run_id: str = job.spec.id) -> None:
+            show(Event(run_id, stage, state))
+
+        record = execute(job.spec, job.source, RunStore(job.out), job.device, job.scale, report).record
+        report("done", {"seconds": record["seconds"], "training": record["training"]})
+
+
 def child_variables(threads: int) -> dict[str, str]:
     """What a child's libraries read when they are loaded: their number of threads and, for the C library, to keep freed
     memory: training frees and asks for the same gigabyte at each step, a sixth of whose time went to page faults."""

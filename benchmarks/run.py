@@ -20,7 +20,7 @@ if __package__ in (None, ""):  # python benchmarks/run.py, without installation
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.campaign import Campaign, add_arguments
-from benchmarks.execute import Job, run_all
+from benchmarks.execute import Job, run_all, run_here
 from benchmarks.inputs import known_of, prepare_for
 from benchmarks.plan import scales
 from benchmarks.progress import Display, duration, label
@@ -29,6 +29,7 @@ from slurm.job_profile import Profile, load_profile
 from slurm.submit import EXECUTORS
 from slurm.submit import run_all as run_jobs
 from slurm.sweeps import sweep_of
+from synergen import distributed
 from synergen.console import bars, exit_status, page
 from synergen.errors import UserError
 from synergen.runs import RunSpec
@@ -40,6 +41,7 @@ examples:
   python benchmarks/run.py --table 3 --models SASRec,BM25 --seeds 3
   python benchmarks/run.py --table 3 --plan                     what would run, and how long it would take
   python benchmarks/run.py --table 4 --dataset sessions-1k      ablations on a small simulated shop
+  torchrun --nproc-per-node 8 benchmarks/run.py --table 3       each run by eight processes together, see README
 """
 
 
@@ -79,15 +81,25 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     options = parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    screen = page(stderr=options.json)
-    return exit_status(lambda: _table(options, screen))
+    return exit_status(lambda: _together(options))
 
 
-def _table(options: argparse.Namespace, screen: Console) -> None:
+def _together(options: argparse.Namespace) -> None:
+    """The whole of the command, in each of the processes that torchrun started, if it did."""
+    with distributed.joined(options.device or ("cuda" if torch.cuda.is_available() else "cpu")) as device:
+        if distributed.world() > 1 and options.executor != "inline":
+            raise UserError(
+                f"--executor {options.executor} starts processes of its own; leave torchrun, or --executor, out"
+            )
+        _table(options, page(stderr=options.json, quiet=distributed.rank() > 0), device)
+
+
+def _table(options: argparse.Namespace, screen: Console, device: str) -> None:
     campaign = Campaign.asked(options)
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if options.force and not options.plan:
+    first = distributed.rank() == 0
+    if options.force and not options.plan and first:
         campaign.forget()
+    distributed.gathered(None)  # all see what the first one leaves
     finished = campaign.finished()
     todo = campaign.to_do(finished)
     planned = options.plan and known_of(campaign.source, campaign.spec.protocol) is not None
@@ -106,7 +118,8 @@ def _table(options: argparse.Namespace, screen: Console) -> None:
             prepare_for(campaign.source, campaign.spec.protocol, report)  # here, and not by every run
         failed = _train(options, screen, campaign, todo, forecast, device)
         finished |= {run_id: campaign.store.load(run_id) for run_id in todo}
-    campaign.show(screen, options.json, finished)
+    if first:
+        campaign.show(screen, options.json, finished)
     if failed:
         reasons = (f"{label(todo[run_id][1], todo[run_id][0])} failed: {why}" for run_id, why in failed.items())
         raise UserError("\n".join(reasons))
@@ -155,6 +168,8 @@ def _workers(options: argparse.Namespace, runs: int) -> int:
         raise UserError("--workers must be 1 or more")
     if options.executor != "inline":
         return min(1 if options.executor == "debug" else _profile(options).array_parallelism, max(1, runs))
+    if distributed.world() > 1:
+        return 1
     default = 1 if torch.cuda.is_available() and options.device != "cpu" else (os.cpu_count() or 1)
     return min(options.workers or default, max(1, runs))
 
@@ -175,6 +190,9 @@ def _train(
     jobs = [Job(run, campaign.source, options.out, device, campaign.scale) for _, run in longest_first]
     labels = {run.id: label(run, method) for method, run in longest_first}
     with Display(screen, labels) as display:
+        if distributed.world() > 1:
+            run_here(jobs, options.threads, display.show)
+            return {}
         if options.executor == "inline":
             return run_all(jobs, _workers(options, len(jobs)), options.threads, display.show)
         profile = _profile(options)

@@ -208,8 +208,8 @@ def _search(options: argparse.Namespace) -> Search:
     started = [f"{part}.{key}" for part, values in start.items() for key in values]
     if options.save and (chosen := decisive & {*places, *started}):
         raise UserError(
-            f"--set or --start {', '.join(sorted(chosen))} decides which values are read at all, so what is found would "
-            f"not suit the model's configuration: write it to {path} and search without it, or leave out --save"
+            f"--set or --start {', '.join(sorted(chosen))} decides which values are read at all, so what is found "
+            f"would not suit the model's configuration: write it to {path} and search without it, or leave out --save"
         )
     only = options.params.split(",") if options.params else None
     space = search_space(section, base, places, only, path.name)

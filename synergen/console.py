@@ -12,10 +12,10 @@ LOG_WIDTH = 150
 """Columns of a page where there is no terminal whose width could be asked."""
 
 
-def page(stderr: bool = False) -> Console:
-    """Where a command prints: as wide as the terminal, or `LOG_WIDTH` in a log."""
-    console = Console(stderr=stderr, highlight=False)
-    return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=LOG_WIDTH)
+def page(stderr: bool = False, quiet: bool = False) -> Console:
+    """Where a command prints: as wide as the terminal, or `LOG_WIDTH` in a log; nowhere if `quiet`."""
+    console = Console(stderr=stderr, highlight=False, quiet=quiet)
+    return console if console.is_terminal else Console(stderr=stderr, highlight=False, quiet=quiet, width=LOG_WIDTH)
 
 
 def exit_status(action: Callable[[], None]) -> int:

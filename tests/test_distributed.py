@@ -3,6 +3,8 @@
 The reference is always the trainer and the evaluator in one process, whose numbers other tests hold to account.
 """
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from processes import by_two
-from toys import toy_tables
+from toys import toy_shop, toy_tables
 
 from baselines.registry import build
 from synergen import distributed
@@ -22,8 +24,10 @@ from synergen.data.dataset import Dataset, prepare
 from synergen.data.splits import Part
 from synergen.evaluation.ranking import full_ranks, pool_ranks
 from synergen.raw import validate
+from synergen.runs import RunStore
 from synergen.training.trainer import Summary, TrainingConfig, train
 
+ROOT = Path(distributed.__file__).resolve().parents[1]
 WITHOUT_DROPOUT = {"hidden_dropout": 0.0, "attention_dropout": 0.0}
 
 
@@ -148,3 +152,40 @@ def test_alone_nothing_happens(monkeypatch):
         assert (device, distributed.world(), distributed.rank()) == ("cuda", 1, 0)
     assert distributed.summed(1, 2.5) == [1, 2.5]
     assert distributed.gathered("x") == ["x"]
+
+
+def test_torchrun_trains_each_run_by_all_its_processes(tmp_path):
+    """The same batches, of which each takes half; dropout makes the losses differ a little."""
+    shop = toy_shop(tmp_path / "shop", users=120, items=40)
+    words = [
+        "--table",
+        "2",
+        "--models",
+        "SASRec,Popularity",
+        "--dataset",
+        str(shop),
+        "--scale",
+        "short",
+        "--device",
+        "cpu",
+    ]
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    found = []
+    for launcher, name in (([], "one"), (launch, "two")):
+        command = [
+            sys.executable,
+            *launcher,
+            str(ROOT / "benchmarks" / "run.py"),
+            *words,
+            "--out",
+            str(tmp_path / name),
+        ]
+        said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+        assert said.returncode == 0, said.stderr
+        assert said.stdout.count("written: ") == 1  # the first process alone speaks
+        found.append({record["model"]: record for record in RunStore(tmp_path / name).records()})
+    one, two = found
+    assert two["SASRec"]["processes"] == 2
+    assert two["Popularity"]["metrics"] == one["Popularity"]["metrics"]
+    losses = [[point["loss"] for point in record["training"]["curve"]] for record in (one["SASRec"], two["SASRec"])]
+    assert losses[1] == pytest.approx(losses[0], rel=0.1)
