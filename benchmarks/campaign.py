@@ -33,12 +33,12 @@ Runs = dict[str, list[RunSpec]]
 """The runs of each method."""
 
 
-def add_arguments(p: argparse.ArgumentParser, scale: str) -> None:
+def add_arguments(p: argparse.ArgumentParser, scale: str, needs_table: bool = True) -> None:
     """The arguments of `Campaign.asked`; `scale` is the default."""
     p.add_argument(
         "--table",
         type=int,
-        required=True,
+        required=needs_table,
         help="1 to 4 as in the paper; 5 recipes of the baselines, 6 joint or single-task training, 7 harder queries",
     )
     p.add_argument(

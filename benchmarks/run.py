@@ -24,6 +24,7 @@ from benchmarks.execute import Job, run_all, run_here
 from benchmarks.inputs import known_of, prepare_for
 from benchmarks.plan import scales
 from benchmarks.progress import Display, duration, label
+from benchmarks.report.page import write_report
 from benchmarks.size import planned_size
 from slurm.job_profile import Profile, load_profile
 from slurm.submit import EXECUTORS
@@ -42,15 +43,21 @@ examples:
   python benchmarks/run.py --table 3 --plan                     what would run, and how long it would take
   python benchmarks/run.py --table 4 --dataset sessions-1k      ablations on a small simulated shop
   torchrun --nproc-per-node 8 benchmarks/run.py --table 3       each run by eight processes together, see README
+  python benchmarks/run.py --report                             one page of all tables, figures and runs in results/
 """
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(needs_table: bool = True) -> argparse.ArgumentParser:
     """The command line."""
     p = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add_arguments(p, "smoke")
+    add_arguments(p, "smoke", needs_table)
+    p.add_argument(
+        "--report",
+        action="store_true",
+        help="write report.html, one page of all tables, figures and runs that --out holds, and stop; trains nothing",
+    )
     p.add_argument("--workers", type=int, metavar="N", help="runs side by side; default one a core, one on a GPU")
     p.add_argument(
         "--threads",
@@ -79,9 +86,15 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    options = parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    options = parser(needs_table="--report" not in words).parse_args(words)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    return exit_status(lambda: _together(options))
+    return exit_status(lambda: _report(options) if options.report else _together(options))
+
+
+def _report(options: argparse.Namespace) -> None:
+    path = write_report(options.out)
+    page().print(f"written: {path}, {path.stat().st_size / 1e6:.1f} MB", soft_wrap=True)
 
 
 def _together(options: argparse.Namespace) -> None:
