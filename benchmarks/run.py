@@ -24,7 +24,7 @@ from benchmarks.execute import Job, run_all
 from benchmarks.inputs import known_of, prepare_for
 from benchmarks.measure import Setting
 from benchmarks.plan import scales
-from benchmarks.planning.bill import Bill
+from benchmarks.planning.bill import Bill, why_not_sharded
 from benchmarks.planning.cluster import load_cluster
 from benchmarks.planning.display import lines
 from benchmarks.planning.utilisation import utilisation
@@ -157,14 +157,20 @@ def _bills(screen: Console, campaign: Campaign, options: argparse.Namespace, dev
     setting = Setting(options.threads, dtype, repeats=3, device=device)
     for method, runs in campaign.wanted.items():
         spec = runs[0]
+        if options.sharded and (why := why_not_sharded(spec)):
+            raise UserError(f"{method}: {why}; leave out --sharded, or name other --models")
         if not spec.trainer:
-            screen.print(f"{method}: nothing to train\n", soft_wrap=True)
+            screen.print(f"{method}: nothing to train\n")
             continue
-        bill = Bill(spec, known, workload_of(spec, campaign.source), cluster)
-        ways = bill.ways(options.sharded)
-        measured = utilisation(spec, known, bill.work, setting) if options.calibrate else None
+        try:
+            bill = Bill(spec, known, workload_of(spec, campaign.source), cluster)
+            ways = bill.ways(options.sharded)
+            measured = utilisation(spec, known, bill.work, setting) if options.calibrate else None
+        except UserError as error:
+            screen.print(f"{method}: not known: {error}\n", soft_wrap=True, markup=False)
+            continue
         for line in lines(f"{method} on {campaign.name}", bill, ways, measured):
-            screen.print(line, soft_wrap=True, markup=False, highlight=False)
+            screen.print(line, soft_wrap=True, markup=False)
         screen.print()
 
 

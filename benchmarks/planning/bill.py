@@ -43,8 +43,9 @@ class Way:
     fits: bool
     least_gpus: int | None
     """The fewest of these GPUs on which the batch fits; None where no number of them will do."""
-    largest_batch: int
-    """The largest batch size that fits on the cluster; 0 where none does."""
+    largest_batch: int | None
+    """The largest batch size that fits on the cluster, 0 where none does; None where activations do not grow with it,
+    as with checkpoints, which keep those of one pass."""
 
     @property
     def bytes(self) -> float:
@@ -84,6 +85,11 @@ class Bill:
     def busy(self) -> int:
         """GPUs that have a window of each batch."""
         return min(self.cluster.gpus, self.batch_size)
+
+    @property
+    def by_formula(self) -> bool:
+        """Steps are not counted, but their largest is known by formula: counting two language models takes too long."""
+        return settings_type(self.spec.model) is HLLMSettings
 
     @cached_property
     def size(self) -> Size:
@@ -158,13 +164,13 @@ class Bill:
         gpus = self.cluster.gpus
         free = self.usable - sum(memory(gpus, 1).values())
         each = self._activations(2) - self._activations(1)
-        windows = 1 + math.floor(free / each) if free >= 0 else 0
+        windows = (1 + math.floor(free / each) if each else None) if free >= 0 else 0
         return Way(
             holding,
             memory(gpus, self._full(gpus)),
             fits(gpus),
             next(filter(fits, range(1, _MOST_GPUS)), None),
-            math.floor(windows * self.work.full[1] / self.work.targets) * gpus,
+            None if windows is None else math.floor(windows * self.work.full[1] / self.work.targets) * gpus,
         )
 
     def _full(self, gpus: int) -> int:
@@ -173,15 +179,14 @@ class Bill:
 
     def _activations(self, full: int) -> float:
         """Bytes that the backward pass of so many full windows needs."""
+        if self.by_formula:
+            return self._hllm(full).kept_bytes
         first, each = self._by_windows
         return first + (full - 1) * each
 
     @cached_property
     def _by_windows(self) -> tuple[float, float]:
         """Bytes kept of one full window, and of each further one: they grow along a line."""
-        if settings_type(self.spec.model) is HLLMSettings:
-            one, some = (self._hllm(windows).kept_bytes for windows in (1, 2))
-            return one, some - one
         few = 4  # one alone would differ from the line by what a batch has in common
         fewer, more = (self._counted(windows, full=True).kept_bytes for windows in (few, 2 * few))
         each = (more - fewer) / few
@@ -191,7 +196,7 @@ class Bill:
         """A step with made-up windows; over a catalogue of more than `MOST_ITEMS` as many products as are in line with
         two smaller ones."""
         spec = self.spec
-        if settings_type(spec.model) is HLLMSettings:
+        if self.by_formula:
             return self._hllm(windows)
 
         def of(items: int) -> CountedStep:
@@ -209,7 +214,6 @@ class Bill:
         return CountedStep(flops, int(kept), more.rows, more.row_numbers)
 
     def _hllm(self, windows: int) -> CountedStep:
-        """By formula, at its largest: two language models are too slow to be counted."""
         cost = step_cost(HLLMSettings(**self.spec.settings), windows, 4 if self.number == "fp32" else 2)
         return CountedStep(cost.flops, int(cost.activation_bytes), 0, 0)
 

@@ -3,6 +3,7 @@
 The model's own `loss` runs on torch's fake tensors, which have shapes and no numbers, forward and backward: at full
 size, in seconds, and for every model that learns, without a formula for any. Whatever follows from the batch alone
 (masks, places of targets, negatives that are drawn) is computed for real, so that shapes that depend on it are right.
+Number formats are those of a processor's autocast; a GPU's keeps the weights of an attention in float32, too.
 """
 
 import warnings

@@ -20,10 +20,9 @@ def lines(title: str, bill: Bill, ways: list[Way], measured: Utilisation | None)
     yield f"{title}: {gpus} x {cluster.kind}, {cluster.per_node} a node; batches of {bill.batch_size}, {bill.number}"
     size, step = bill.size, bill.step
     yield f"  parameters      {short(size.dense, ' kMB')} dense, {short(size.tables, ' kMB')} in embedding tables"
-    yield (
-        f"  FLOPs a step    {short(bill.busy * step.flops)}FLOP, {short(step.flops)}FLOP a GPU, with "
-        f"{work.events:.1f} events and {work.targets:.1f} {'requests' if work.shown else 'targets'} a window"
-    )
+    each = f"{work.events:.1f} events and {work.targets:.1f} {'requests' if work.shown else 'targets'} a window"
+    shape = "by formula, in full windows" if bill.by_formula else f"with {each}"
+    yield f"  FLOPs a step    {short(bill.busy * step.flops)}FLOP, {short(step.flops)}FLOP a GPU, {shape}"
     yield f"  an epoch        {work.windows:,} windows in {bill.steps:,} steps"
     yield ""
     yield _row("", [_short_name(way) for way in ways])
@@ -64,11 +63,11 @@ def verdict(bill: Bill, way: Way) -> str:
         f"{short(way.memory[largest])}B."
     )
     if way.fits:
+        found += f" As few as {way.least_gpus} of them will do"
+        if way.largest_batch is not None:
+            found += f"; the largest batch on {bill.cluster.gpus} is {way.largest_batch:,}"
         room = (bill.usable - way.bytes) / 20  # 16 bytes of weight, gradient and moments, 4 of the bucket
-        found += (
-            f" As few as {way.least_gpus} of them will do; the largest batch on {bill.cluster.gpus} is "
-            f"{way.largest_batch:,}. There is room for {short(room, ' kMB')} more dense parameters."
-        )
+        found += f". There is room for {short(room, ' kMB')} more dense parameters."
     elif way.least_gpus:
         batches = f", or batches of {way.largest_batch:,} at most" if way.largest_batch else ""
         found += f" It takes {way.least_gpus} such GPUs{batches}."

@@ -4,6 +4,8 @@ up: 10 GFLOP, 1 GB kept by each window, 100 rows of 64 numbers."""
 import pytest
 import torch
 
+from baselines.hllm.cost import step_cost
+from baselines.hllm.settings import HLLMSettings
 from benchmarks import run, size
 from benchmarks.inputs import Known
 from benchmarks.measure import Setting
@@ -113,6 +115,18 @@ def test_small_batches_leave_gpus_without_work() -> None:
     bill = planned(1000, training={"batch_size": 6})
     assert "leaves 10 GPUs without work" in verdict(bill, bill.ways()[0])
     assert "FLOPs a step    60 GFLOP, 10 GFLOP a GPU" in "\n".join(lines("x", bill, bill.ways(), None))
+
+
+def test_language_models_are_by_formula() -> None:
+    """HLLM's own formula, of the one window of each of 8 GPUs; its checkpoints set no limit to the batch."""
+    spec = make_run("HLLM", "recommendation", {}, PROTOCOL, "book-review", "paper", 0)
+    bill = Bill(spec, Known(1000), WORK, load_cluster("a100x8"))
+    (plain,) = bill.ways()
+    cost = step_cost(HLLMSettings(**spec.settings), 1, 2)
+    assert bill.step.flops == cost.flops
+    assert plain.memory["activations, at most"] == cost.activation_bytes
+    assert plain.largest_batch is None
+    assert "by formula, in full windows" in "\n".join(lines("x", bill, [plain], None))
 
 
 def test_hours_say_what_they_are() -> None:
