@@ -153,8 +153,6 @@ def _bills(screen: Console, campaign: Campaign, options: argparse.Namespace, dev
             f"{campaign.source}: its size is not known before it is prepared; give a file of counts such as "
             "benchmarks/plans/session-us.yaml as --dataset"
         )
-    dtype = autocast_dtype(device) or torch.float32
-    setting = Setting(options.threads, dtype, repeats=3, device=device)
     for method, runs in campaign.wanted.items():
         spec = runs[0]
         if options.sharded and (why := why_not_sharded(spec)):
@@ -165,6 +163,8 @@ def _bills(screen: Console, campaign: Campaign, options: argparse.Namespace, dev
         try:
             bill = Bill(spec, known, workload_of(spec, campaign.source), cluster)
             ways = bill.ways(options.sharded)
+            dtype = autocast_dtype(device, spec.trainer["precision"]) or torch.float32
+            setting = Setting(options.threads, dtype, repeats=3, device=device)
             measured = utilisation(spec, known, bill.work, setting) if options.calibrate else None
         except UserError as error:
             screen.print(f"{method}: not known: {error}\n", soft_wrap=True, markup=False)

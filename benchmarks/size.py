@@ -77,7 +77,8 @@ def size_of(spec: RunSpec, known: Known) -> Size:
     Raises:
         UserError: settings out of range, or a language model whose shape is not known here.
     """
-    counted = _parameters(spec.model, canonical_json(spec.settings), known, text_width(spec.protocol))
+    settings = canonical_json(with_plain_tables(spec.settings))
+    counted = _parameters(spec.model, settings, known, text_width(spec.protocol))
     batch_size = spec.trainer["batch_size"]
     return Size(*counted, batch_size, _step(spec, batch_size))
 
@@ -114,6 +115,11 @@ def _step(spec: RunSpec, batch_size: int) -> StepCost | None:
     if settings_type(spec.model) is not HLLMSettings:
         return None
     return step_cost(HLLMSettings(**spec.settings), batch_size, 4 if spec.trainer["precision"] == "fp32" else 2)
+
+
+def with_plain_tables(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of the same model without sharded tables, which take several processes to build."""
+    return {key: value for key, value in settings.items() if key != "embedding"}
 
 
 def text_width(protocol: Mapping[str, Any]) -> int:

@@ -17,7 +17,7 @@ from benchmarks.inputs import Known, reads_text
 from benchmarks.planning.cluster import Cluster
 from benchmarks.planning.counted_step import CountedStep, count_step
 from benchmarks.planning.holding import ByRows, Holding, Plain, Sharded
-from benchmarks.planning.workload import Workload, made_up_batch
+from benchmarks.planning.workload import UNKNOWN_QUERIES, Workload, made_up_batch
 from benchmarks.size import MOST_ITEMS, Size, catalogue_of, size_of, text_width
 from synergen.errors import UserError
 from synergen.runs import RunSpec
@@ -200,7 +200,7 @@ class Bill:
             return self._hllm(windows)
 
         def of(items: int) -> CountedStep:
-            known = Known(items, self.known.users, self.known.queries)
+            known = Known(items, self.known.users, self.known.queries or UNKNOWN_QUERIES)
             batch = made_up_batch(self.work, windows, spec, known, full)
             dtype = torch.bfloat16 if self.number == "bf16" else None
             return count_step(spec.model, spec.settings, catalogue_of(known, text_width(spec.protocol)), batch, dtype)

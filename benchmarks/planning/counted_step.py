@@ -20,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from baselines.copps import CoPPS
 from baselines.registry import build
+from benchmarks.size import with_plain_tables
 from synergen.contract import Batch, DataView, Recommender
 from synergen.errors import UserError
 from synergen.model.dropout import Dropout
@@ -59,7 +60,7 @@ def count_step(
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     with _Unfilled(fake), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")  # by copy.deepcopy
-        built = build(model, data, {**settings, **_alike(settings)})
+        built = build(model, data, _alike(settings))
     if isinstance(built, CoPPS):  # it would search all items for those with like texts
         built._nearest = torch.zeros(data.n_items + 1, built.settings.neighbours, dtype=torch.int64)
     use_byte_masks(built)
@@ -102,8 +103,8 @@ def step_of(model: Recommender, batch: Batch, dtype: torch.dtype | None) -> Coun
 
 def _alike(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of the same shapes that need neither an index of the catalogue nor other processes."""
-    simpler = {"hard": ("mined", "sampled"), "embedding": ("torchrec", "plain")}
-    return {key: plain for key, (value, plain) in simpler.items() if settings.get(key) == value}
+    mined = {"hard": "sampled"} if settings.get("hard") == "mined" else {}
+    return with_plain_tables(settings) | mined
 
 
 class _Unfilled(TorchFunctionMode):
@@ -178,7 +179,7 @@ def _lengthen_text(model: nn.Module, rows: int) -> None:
     rows they have makes no difference."""
     for module in model.modules():
         for name, buffer in module.named_buffers(recurse=False):
-            if buffer.dim() == 2 and not len(buffer):
+            if buffer.dim() == 2 and buffer.is_floating_point() and not len(buffer):
                 setattr(module, name, buffer.new_empty(rows, buffer.shape[1]))
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from benchmarks.planning.bill import USABLE, Bill, Way
 from benchmarks.planning.holding import ByRows, Plain, Sharded
 from benchmarks.planning.utilisation import Utilisation
+from benchmarks.progress import duration
 from benchmarks.size import short
 
 _NAME, _COLUMN = 34, 14
@@ -45,9 +46,9 @@ def lines(title: str, bill: Bill, ways: list[Way], measured: Utilisation | None)
         "s",
     )
     hours = [bill.epoch_hours(way, share) for way in ways]
-    yield _row("hours an epoch", [_hours(one) for one in hours])
+    yield _row("an epoch", [_hours(one) for one in hours])
     most = bill.spec.trainer["max_epochs"]
-    yield _row(f"hours of {most} epochs, the limit", [_hours(most * one) for one in hours])
+    yield _row(f"{most} epochs, the limit", [_hours(most * one) for one in hours])
     yield ""
     yield f"  {_pace(bill, measured)}"
     for way in ways:
@@ -73,7 +74,7 @@ def verdict(bill: Bill, way: Way) -> str:
         found += f" It takes {way.least_gpus} such GPUs{batches}."
     else:
         found += f" More GPUs do not help: {_why_not(way)}."
-    if isinstance(way.holding, ByRows) and bill.cluster.gpus > 1:
+    if isinstance(way.holding, ByRows) and bill.cluster.gpus > 1:  # https://github.com/pytorch/pytorch/issues/22400
         found += (
             " But torch's NCCL does not sum the sparse gradients of row_updates: on several GPUs set it to false, or "
             "shard the table."
@@ -117,7 +118,7 @@ def _pace(bill: Bill, measured: Utilisation | None) -> str:
 
 def _parts(title: str, ways: list[Way], parts: Callable[[Way], dict[str, float]], unit: str) -> Iterator[str]:
     """A block of rows and their sum."""
-    found = [parts(way) for way in ways]
+    found = [{name: value for name, value in parts(way).items() if value} for way in ways]
     yield f"  {title}"
     for name in dict.fromkeys(name for one in found for name in one):
         yield _row(f"  {name}", [_quantity(one.get(name), unit) for one in found])
@@ -137,7 +138,7 @@ def _row(name: str, cells: list[str]) -> str:
 
 
 def _hours(hours: float) -> str:
-    return f"{hours:,.0f} h" if hours >= 10 else f"{hours:.2g} h"
+    return f"{hours:,.0f} h" if hours >= 100 else duration(3600 * hours)
 
 
 def _short_name(way: Way) -> str:

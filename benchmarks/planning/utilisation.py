@@ -9,7 +9,7 @@ from baselines.registry import build
 from benchmarks.inputs import Known
 from benchmarks.measure import GEMM_FLOPS, Setting, gemm
 from benchmarks.planning.counted_step import step_of
-from benchmarks.planning.workload import Workload, made_up_batch
+from benchmarks.planning.workload import UNKNOWN_QUERIES, Workload, made_up_batch
 from benchmarks.size import catalogue_of, text_width
 from synergen.runs import RunSpec
 from synergen.training.step import make_optimiser, take_step
@@ -44,7 +44,7 @@ def utilisation(spec: RunSpec, known: Known, work: Workload, setting: Setting) -
         UserError: the settings make no model.
     """
     device = setting.device
-    known = replace(known, items=min(known.items, _ITEMS))
+    known = replace(known, items=min(known.items, _ITEMS), queries=known.queries or UNKNOWN_QUERIES)
     catalogue = catalogue_of(known, text_width(spec.protocol), rows=True)
     torch.manual_seed(0)
     model = build(spec.model, catalogue, spec.settings).to(device).train()

@@ -14,6 +14,9 @@ from synergen.data.splits import TimeSplit
 from synergen.errors import UserError
 from synergen.runs import RunSpec
 
+UNKNOWN_QUERIES = ("what users type",)
+"""Where queries are not known: some models learn vectors of their words."""
+
 _START, _DAY = 1_700_000_000, 86_400
 
 
