@@ -15,6 +15,7 @@ from benchmarks.calibrate import plot_calibration
 from benchmarks.display import console_table
 from benchmarks.exports import to_json, write
 from benchmarks.plan import plan, registry_tasks
+from benchmarks.planning.counts import counts_of, is_counts_file
 from benchmarks.tables import Spec, Table, build, load_spec
 from benchmarks.tradeoff import plot_tradeoff
 from benchmarks.views import RANKING, has_slates
@@ -200,11 +201,13 @@ def write_plots(table: Table, runs: dict[str, list[Run]], stem: Path) -> list[Pa
 
 
 def dataset_name(name_or_folder: str) -> str:
-    """The name that runs and tables carry: a folder's own name, `sessions-10k` for `sessions`."""
+    """The name that runs and tables carry: a folder's own name, `sessions-10k` for `sessions`, that of a file of counts
+    without its ending."""
     try:
         return find_source(name_or_folder).name
     except UserError:
-        return name_or_folder  # of records, perhaps, whose data are not here
+        # of records, perhaps, whose data are not here
+        return Path(name_or_folder).stem if is_counts_file(name_or_folder) else name_or_folder
 
 
 def has_impressions(dataset: str, name: str, store: RunStore) -> bool:
@@ -232,7 +235,8 @@ def _protocol(options: argparse.Namespace, source: str, spec: Spec) -> dict[str,
     try:
         return protocol_for(find_source(source), protocol)
     except UserError:  # of records, perhaps, whose data are not here
-        return protocol
+        counts = counts_of(source)
+        return protocol | {"max_history": counts.max_history} if counts and counts.max_history else protocol
 
 
 def _otherwise(options: argparse.Namespace) -> list[str]:

@@ -3,12 +3,14 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from baselines.registry import model_class
+from benchmarks.planning.counts import counts_of
 from benchmarks.references import REFERENCES
 from synergen.contract import Task
 from synergen.data.dataset import Dataset, load_dataset
@@ -17,6 +19,7 @@ from synergen.data.harder_queries import HarderQueries, frequent_words, harder_q
 from synergen.data.preparation import Rules, prepare_source, prepared_folder
 from synergen.data.prepared import read_manifest
 from synergen.data.queries import words_of
+from synergen.data.recipe import Published
 from synergen.data.sources import find_source
 from synergen.errors import UserError
 from synergen.runs import RunSpec
@@ -48,11 +51,16 @@ class Known:
 
 def known_of(source: str, protocol: Mapping[str, Any]) -> Known | None:
     """Of a data set without reading its log: as it was prepared for this protocol or, without its queries, as its
-    recipe states it."""
+    recipe or a file of counts states it.
+
+    Raises:
+        UserError: a file of counts that is not right.
+    """
     try:
         found = find_source(source)
     except UserError:
-        return None
+        counts = counts_of(source)
+        return Known(counts.items, counts.users) if counts else None
     folder = prepared_folder(found, _rules(protocol))
     manifest = read_manifest(folder)
     if manifest:
@@ -60,6 +68,24 @@ def known_of(source: str, protocol: Mapping[str, Any]) -> Known | None:
         return Known(manifest["counts"]["items"], manifest["counts"]["users"], tuple(queries))
     published = found.recipe.published if found.recipe else None
     return Known(published.items, published.users) if published else None
+
+
+def prepared_for(source: str, protocol: Mapping[str, Any]) -> Path | None:
+    """The folder of a data set as this protocol wants it, where it has been prepared."""
+    try:
+        folder = prepared_folder(find_source(source), _rules(protocol))
+    except UserError:
+        return None
+    return folder if read_manifest(folder) else None
+
+
+def published_of(source: str) -> Published | None:
+    """The counts that a recipe states of its data set."""
+    try:
+        recipe = find_source(source).recipe
+    except UserError:
+        return None
+    return recipe.published if recipe else None
 
 
 def _rules(protocol: Mapping[str, Any]) -> Rules:

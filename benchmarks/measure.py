@@ -21,6 +21,7 @@ class Setting:
     threads: int
     dtype: torch.dtype  # of matrix products
     repeats: int
+    device: str = "cpu"
 
     def autocast(self) -> torch.autocast:
         """The context in which models run."""
@@ -29,11 +30,19 @@ class Setting:
     def seconds(self, *actions: Callable[[], object]) -> list[list[float]]:
         """Seconds of each repeat (repeats) of each action, which take turns, after one turn that does not count."""
         # Of one thread the processor time, which other programs do not lengthen as they do the wall's.
-        clock = time.process_time if self.threads == 1 else time.perf_counter
+        alone = self.threads == 1 and self.device == "cpu"
+        clock = time.process_time if alone else time.perf_counter
         for action in actions:
-            action()
-        turns = [[_timed(action, clock) for action in actions] for _ in range(self.repeats)]
+            self._timed(action, clock)
+        turns = [[self._timed(action, clock) for action in actions] for _ in range(self.repeats)]
         return [list(column) for column in zip(*turns, strict=True)]
+
+    def _timed(self, action: Callable[[], object], clock: Callable[[], float]) -> float:
+        start = clock()
+        action()
+        if self.device != "cpu":
+            torch.cuda.synchronize(self.device)
+        return clock() - start
 
 
 @dataclass(frozen=True)
@@ -140,9 +149,9 @@ _GEMM_SIZE = 2048
 GEMM_FLOPS = 2 * _GEMM_SIZE**3
 
 
-def gemm(dtype: torch.dtype) -> Callable[[], object]:
+def gemm(dtype: torch.dtype, device: str = "cpu") -> Callable[[], object]:
     """A product of two 2048 x 2048 matrices: what the machine can do."""
-    a, b = torch.randn(2, _GEMM_SIZE, _GEMM_SIZE).to(dtype)
+    a, b = torch.randn(2, _GEMM_SIZE, _GEMM_SIZE).to(device, dtype)
     return lambda: a @ b
 
 
@@ -160,9 +169,3 @@ def _threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _timed(action: Callable[[], object], clock: Callable[[], float]) -> float:
-    start = clock()
-    action()
-    return clock() - start

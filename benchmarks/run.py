@@ -22,7 +22,13 @@ if __package__ in (None, ""):  # python benchmarks/run.py, without installation
 from benchmarks.campaign import Campaign, add_arguments
 from benchmarks.execute import Job, run_all, run_here
 from benchmarks.inputs import known_of, prepare_for
+from benchmarks.measure import Setting
 from benchmarks.plan import scales
+from benchmarks.planning.bill import Bill, why_not_sharded
+from benchmarks.planning.cluster import load_cluster
+from benchmarks.planning.display import lines
+from benchmarks.planning.utilisation import utilisation
+from benchmarks.planning.workload import workload_of
 from benchmarks.progress import Display, duration, label
 from benchmarks.report.page import write_report
 from benchmarks.size import planned_size
@@ -33,6 +39,7 @@ from slurm.sweeps import sweep_of
 from synergen import distributed
 from synergen.console import bars, exit_status, page
 from synergen.errors import UserError
+from synergen.precision import autocast_dtype
 from synergen.runs import RunSpec
 
 EXAMPLES = """\
@@ -80,6 +87,19 @@ def parser(needs_table: bool = True) -> argparse.ArgumentParser:
     )
     p.add_argument("--force", action="store_true", help="forget the records of these runs and train again")
     p.add_argument("--plan", action="store_true", help="say what would run and for how long, and stop")
+    p.add_argument(
+        "--cluster",
+        metavar="NAME|FILE",
+        help="with --plan: what the rows' models would take of the GPUs of this profile of slurm/, such as a100x16: "
+        "parameters, FLOPs, memory, communication, hours, and what fits. --dataset may be a file of counts (see "
+        "benchmarks/plans/)",
+    )
+    p.add_argument(
+        "--calibrate",
+        action="store_true",
+        help="with --cluster: train a few steps on this machine, to estimate at which share of their peak GPUs work",
+    )
+    p.add_argument("--sharded", action="store_true", help="with --cluster: only with item tables sharded by rows")
     p.add_argument("--json", action="store_true", help="print the table as JSON instead of text")
     return p
 
@@ -109,6 +129,7 @@ def _together(options: argparse.Namespace) -> None:
 
 def _table(options: argparse.Namespace, screen: Console, device: str) -> None:
     campaign = Campaign.asked(options)
+    _refuse_stray(options)
     first = distributed.rank() == 0
     if options.force and not options.plan and first:
         campaign.forget()
@@ -117,6 +138,9 @@ def _table(options: argparse.Namespace, screen: Console, device: str) -> None:
     todo = campaign.to_do(finished)
     planned = options.plan and known_of(campaign.source, campaign.spec.protocol) is not None
     campaign.refuse_other_data(finished, needed=not planned)
+    if options.cluster:
+        _bills(screen, campaign, options, device)
+        return
     untrainable = 0 if planned or campaign.source_is_here else len(todo)
     if untrainable:
         todo = {}
@@ -136,6 +160,44 @@ def _table(options: argparse.Namespace, screen: Console, device: str) -> None:
     if failed:
         reasons = (f"{label(todo[run_id][1], todo[run_id][0])} failed: {why}" for run_id, why in failed.items())
         raise UserError("\n".join(reasons))
+
+
+def _refuse_stray(options: argparse.Namespace) -> None:
+    if options.cluster and not options.plan:
+        raise UserError("--cluster is for --plan; to run on a cluster, see --executor and --profile")
+    for name in ("calibrate", "sharded"):
+        if getattr(options, name) and not options.cluster:
+            raise UserError(f"--{name} is for --plan --cluster NAME, such as a100x16")
+
+
+def _bills(screen: Console, campaign: Campaign, options: argparse.Namespace, device: str) -> None:
+    """What each row's model would take of a cluster, whether or not it has been run."""
+    cluster = load_cluster(options.cluster, options.slurm)
+    known = known_of(campaign.source, campaign.spec.protocol)
+    if known is None:
+        raise UserError(
+            f"{campaign.source}: its size is not known before it is prepared; give a file of counts such as "
+            "benchmarks/plans/session-us.yaml as --dataset"
+        )
+    for method, runs in campaign.wanted.items():
+        spec = runs[0]
+        if options.sharded and (why := why_not_sharded(spec)):
+            raise UserError(f"{method}: {why}; leave out --sharded, or name other --models")
+        if not spec.trainer:
+            screen.print(f"{method}: nothing to train\n")
+            continue
+        try:
+            bill = Bill(spec, known, workload_of(spec, campaign.source), cluster)
+            ways = bill.ways(options.sharded)
+            dtype = autocast_dtype(device, spec.trainer["precision"]) or torch.float32
+            setting = Setting(options.threads, dtype, repeats=3, device=device)
+            measured = utilisation(spec, known, bill.work, setting) if options.calibrate else None
+        except UserError as error:
+            screen.print(f"{method}: not known: {error}\n", soft_wrap=True, markup=False)
+            continue
+        for line in lines(f"{method} on {campaign.name}", bill, ways, measured):
+            screen.print(line, soft_wrap=True, markup=False)
+        screen.print()
 
 
 def _announce(

@@ -2,8 +2,10 @@
 
 import json
 from bisect import bisect_right
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,11 +18,15 @@ from synergen.contract import DataView
 from synergen.errors import UserError
 from synergen.files import canonical_json
 from synergen.runs import RunSpec
+from synergen.text import Encoder
 
 _STATE_BYTES = 4 * 4
 """Of a parameter in float32: weight, gradient, and the two moments of AdamW."""
 
 _TEXT_WIDTH = 384  # of the default text encoder
+
+MOST_ITEMS = 1_000_000
+"""Of a catalogue that is made up in memory. Everything about a model is linear in larger ones."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,8 @@ class Size:
 
     dense: int
     tables: int
+    buffer_bytes: int
+    """Of what is not trained, text vectors aside."""
     batch_size: int
     step: StepCost | None
 
@@ -39,13 +47,13 @@ class Size:
 
     def __str__(self) -> str:
         parts = [
-            f"{_short(self.dense, ' kMB')} dense parameters and {_short(self.tables, ' kMB')} in embedding tables",
-            f"{_short(self.state_bytes)}B of weights, gradients and AdamW",
+            f"{short(self.dense, ' kMB')} dense parameters and {short(self.tables, ' kMB')} in embedding tables",
+            f"{short(self.state_bytes)}B of weights, gradients and AdamW",
         ]
         if self.step:
             parts.append(
-                f"a step of {self.batch_size} windows at most {_short(self.step.flops)}FLOP and "
-                f"{_short(self.step.activation_bytes)}B of activations"
+                f"a step of {self.batch_size} windows at most {short(self.step.flops)}FLOP and "
+                f"{short(self.step.activation_bytes)}B of activations"
             )
         return ", ".join(parts)
 
@@ -69,7 +77,8 @@ def size_of(spec: RunSpec, known: Known) -> Size:
     Raises:
         UserError: settings out of range, or a language model whose shape is not known here.
     """
-    counted = _parameters(spec.model, canonical_json(spec.settings), known)
+    settings = canonical_json(with_plain_tables(spec.settings))
+    counted = _parameters(spec.model, settings, known, text_width(spec.protocol))
     batch_size = spec.trainer["batch_size"]
     return Size(*counted, batch_size, _step(spec, batch_size))
 
@@ -77,7 +86,7 @@ def size_of(spec: RunSpec, known: Known) -> Size:
 def out_of_memory(spec: RunSpec, known: Known, memory: int) -> UserError:
     """The error for a training that met the end of the `memory` bytes of its GPU: what it needs, and what would fit."""
     size, place = size_of(spec, known), f"training.batch_size in benchmarks/configs/{spec.model}.yaml"
-    message = f"{spec.model}: the GPU's {_short(memory)}B are used up; the plan is {size}. "
+    message = f"{spec.model}: the GPU's {short(memory)}B are used up; the plan is {size}. "
     if size.step is None:
         return UserError(f"{message}Lower {place}, now {size.batch_size}")
     fits = _largest_batch(spec, memory - size.state_bytes)
@@ -108,20 +117,43 @@ def _step(spec: RunSpec, batch_size: int) -> StepCost | None:
     return step_cost(HLLMSettings(**spec.settings), batch_size, 4 if spec.trainer["precision"] == "fp32" else 2)
 
 
+def with_plain_tables(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of the same model without sharded tables, which take several processes to build."""
+    return {key: value for key, value in settings.items() if key != "embedding"}
+
+
+def text_width(protocol: Mapping[str, Any]) -> int:
+    """Of the vectors that a protocol's encoder gives, where it is the default one or says so."""
+    return Encoder.parse(protocol["encoder"]).dimensions or _TEXT_WIDTH
+
+
+def _parameters(model: str, settings: str, known: Known, width: int) -> tuple[int, int, int]:
+    """Trained parameters of a model, dense ones and those of embedding tables, and bytes of buffers."""
+    if known.items <= MOST_ITEMS:
+        return _built_parameters(model, settings, known, width)
+    more, fewer = (
+        _built_parameters(model, settings, replace(known, items=items), width) for items in (MOST_ITEMS, MOST_ITEMS - 1)
+    )
+    beyond = known.items - MOST_ITEMS
+    dense, tables, buffers = (many + beyond * (many - few) for many, few in zip(more, fewer, strict=True))
+    return dense, tables, buffers
+
+
 @lru_cache
-def _parameters(model: str, settings: str, known: Known) -> tuple[int, int]:
-    """Trained parameters of a model, dense ones and those of embedding tables."""
-    values = json.loads(settings)
-    values.pop("embedding", None)  # tables are as large whether or not they are spread
+def _built_parameters(model: str, settings: str, known: Known, width: int) -> tuple[int, int, int]:
     with torch.device("meta"):
-        groups = build(model, _catalogue(known), values).parameter_groups()
+        built = build(model, catalogue_of(known, width), with_plain_tables(json.loads(settings)))
+    groups = built.parameter_groups()
     dense, tables = (sum(parameter.numel() for parameter in groups[name]) for name in ("dense", "sparse"))
-    return dense, tables
+    return dense, tables, sum(buffer.nbytes for buffer in built.buffers())
 
 
-def _catalogue(known: Known) -> DataView:
-    """Data of which nothing else is known. Frozen vectors are no parameters: no row is needed to know their width."""
-    vectors = np.zeros((0, _TEXT_WIDTH), dtype=np.float16)
+def catalogue_of(known: Known, width: int = _TEXT_WIDTH, rows: bool = False) -> DataView:
+    """Data of which nothing else is known, text vectors being zero.
+
+    Args:
+        rows: whether items and queries have such vectors; they are no parameters, and to know their width takes none.
+    """
     queries = known.queries or ("",)
     return DataView(
         n_items=known.items,
@@ -130,13 +162,13 @@ def _catalogue(known: Known) -> DataView:
         item_texts=[""] * (known.items + 1),
         query_texts=["", *queries],
         item_counts=np.zeros(known.items + 1, dtype=np.int64),
-        item_vectors=vectors,
-        query_vectors=vectors,
+        item_vectors=np.zeros((known.items + 1 if rows else 0, width), dtype=np.float16),
+        query_vectors=np.zeros((len(queries) + 1 if rows else 0, width), dtype=np.float16),
         n_users=known.users,
     )
 
 
-def _short(number: float, prefixes: str = " kMGTP") -> str:
+def short(number: float, prefixes: str = " kMGTP") -> str:
     """Three digits and the prefix of a thousand's power: 1.1 G."""
     power = 0
     while number >= 999.5 and power + 1 < len(prefixes):

@@ -128,7 +128,7 @@ def _weights(rotated: Tensor, query: Tensor, key: Tensor, keys: Tensor, mask: Te
     _dot_own(query, key, own)
     own *= _scale(query)
     logits.unflatten(0, (mask.shape[0], query.shape[0])).add_(mask)
-    return logits.softmax(1)
+    return logits.softmax(1, dtype=logits.dtype)  # on GPUs, autocast would widen it and backward meet two dtypes
 
 
 def _scale(query: Tensor) -> float:

@@ -31,7 +31,7 @@ def test_the_plan_counts_the_parameters_of_the_model(model: str) -> None:
     """The same model, built in memory at the smaller scale with 40 items, 30 users and the words of two queries."""
     spec, known = planned(model, "cpu"), Known(40, 30, ("red shoes", "blue shoes"))
     found = size_of(spec, known)
-    groups = build(model, size._catalogue(known), spec.settings).parameter_groups()
+    groups = build(model, size.catalogue_of(known), spec.settings).parameter_groups()
     counts = {name: sum(parameter.numel() for parameter in group) for name, group in groups.items()}
     assert {"dense": found.dense, "sparse": found.tables} == counts
     assert found.state_bytes == 16 * sum(counts.values())  # weight, gradient, two moments, of four bytes each
@@ -100,3 +100,12 @@ def test_a_run_that_meets_the_end_of_memory_says_so(toy, monkeypatch, tmp_path) 
     spec = planned("HLLM-scratch", "cpu")
     with pytest.raises(UserError, match=r"HLLM-scratch: the GPU's 1 GB are used up.*may be \d+ at most, now 128"):
         fit.fit(None, spec, toy, None, tmp_path / "x.pt", "cuda")  # type: ignore[arg-type]
+
+
+def test_large_catalogues_are_in_line_with_smaller_ones(monkeypatch) -> None:
+    """Built whole at 300 items, and continued from 99 and 100."""
+    spec, known = planned("SynerGen", "cpu"), Known(300)
+    whole = size_of(spec, known)
+    monkeypatch.setattr(size, "MOST_ITEMS", 100)
+    assert size_of(spec, known) == whole
+    assert whole.buffer_bytes >= 2 * 8 * 300  # two float64 of popularity an item
