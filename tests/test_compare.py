@@ -24,7 +24,9 @@ def ids(tmp_path: Path) -> dict[str, str]:
             spec = RunSpec(model, "toy", "recommendation", seed, {}, {}, {"candidates": "pool"})
             record = {"id": spec.id, **asdict(spec), "data": {"users": USERS, "hash": "b" if model == "Other" else "a"}}
             ranks = {(task, "pool"): rng.integers(1, 20, USERS) + worse * 1.0 for task in ("recommendation", "search")}
-            store.save(Run(record, ranks | {("search", "full"): ranks["search", "pool"] * 3}))
+            hits = {task: {"pool": {"R@10": float((ranks[task, "pool"] <= 10).mean())}} for task, _ in ranks}
+            ranks |= {("search", "full"): ranks["search", "pool"] * 3}
+            store.save(Run(record | {"metrics": hits}, ranks))
             found[f"{model}{seed}"] = spec.id
     return found
 
@@ -98,3 +100,13 @@ def test_mistakes_are_named(ids, tmp_path, capsys, ours, theirs, options, messag
     given = [",".join(ids.get(one, one) for one in side.split(",")) for side in (ours, theirs)]
     assert main(["compare", *given, *options, "--out", str(tmp_path)]) == 2
     assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_an_edited_run_is_refused(ids, tmp_path, capsys) -> None:
+    """Its R@10 does not follow from its ranks."""
+    path = RunStore(tmp_path).record_path(ids["GRU4Rec0"])
+    record = json.loads(path.read_text())
+    record["metrics"]["search"]["pool"]["R@10"] = 0.999
+    path.write_text(json.dumps(record))
+    assert main(["compare", ids["SASRec0"], ids["GRU4Rec0"], "--out", str(tmp_path)]) == 2
+    assert "R@10 of search (pool) does not follow from its ranks" in " ".join(capsys.readouterr().err.split())

@@ -105,11 +105,15 @@ def _compare(options: argparse.Namespace, screen: Console) -> None:
 
 def _runs(store: RunStore, ids: str) -> dict[int, Run]:
     """By seed."""
+    from benchmarks.admission import altered
+
     found: dict[int, Run] = {}
     for run_id in ids.split(","):
         run = store.load(run_id)
         if run is None:
             raise UserError(f"run {run_id}: there is no such finished run in {store.folder}; --out names the folder")
+        if line := altered(run, str(run.record.get("model"))):
+            raise UserError(line)
         if run.record["seed"] in found:
             raise UserError(f"{ids}: several runs of seed {run.record['seed']}; give one run a seed")
         found[run.record["seed"]] = run

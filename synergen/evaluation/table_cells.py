@@ -30,8 +30,17 @@ _LATEX_STEPS = (
     (re.compile(r"\\[a-zA-Z]+\*?"), ""),
     (re.compile(r"(?<![\^_])\{((?:[^{}]|(?<=[\^_])\{[^{}]*\})*)\}"), r"\1"),
 )
-_TABULAR = re.compile(r"\\begin\{(tabular[xy*]?|longtable|array)\}(.*?)\\end\{\1\}", re.DOTALL)
-_BROKEN = re.compile(r"\\(?:shortstack|makecell|thead)(?:\[[^\]]*\])?\{([^{}]*)\}")
+_TABULAR = re.compile(
+    rf"\\begin\{{(?:(tabular|longtable|array)\}}|(tabular[xy*])\}}\s*{_ARGUMENT})\s*{_OPTION}\s*{_ARGUMENT}"
+    r"(.*?)\\end\{(?:\1|\2)\}",
+    re.DOTALL,
+)
+_BROKEN = re.compile(
+    rf"\\(?:shortstack|makecell|thead){_OPTION}\{{(?P<cell>[^{{}}]*)\}}"
+    rf"|\\begin\{{tabular\}}{_OPTION}\{{@\{{\}}\w@\{{\}}\}}(?P<small>.*?)\\end\{{tabular\}}",
+    re.DOTALL,
+)
+"""Cells of several lines, whose \\\\ ends no row."""
 _SPAN = re.compile(rf"\s*\\multicolumn\s*\{{(\d+)\}}\s*{_ARGUMENT}\s*(.*)", re.DOTALL)
 _DOWN = re.compile(rf"\s*\\multirow\s*{_OPTION}\s*\{{(\d+)\}}\s*{_OPTION}\s*{_ARGUMENT}\s*{_OPTION}\s*(.*)", re.DOTALL)
 
@@ -87,9 +96,9 @@ def _without_markdown(cell: str) -> str:
 
 def _latex(text: str) -> Iterator[Cells]:
     text = re.sub(r"(?<!\\)%.*", "", text)
-    text = _BROKEN.sub(lambda cell: cell[1].replace(r"\\", " "), text)  # so that \\ ends rows alone
+    text = _BROKEN.sub(lambda cell: (cell["cell"] or cell["small"] or "").replace(r"\\", " "), text)
     for found in _TABULAR.finditer(text):
-        yield _latex_rows(found[2])
+        yield _latex_rows(found[3])
 
 
 def _latex_rows(body: str) -> Cells:

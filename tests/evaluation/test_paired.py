@@ -103,7 +103,7 @@ def test_the_bootstrap_covers_the_true_mean(seeds: int, seed_spread: float) -> N
 
 @pytest.mark.parametrize("users", [400, MOST_GROUPS + 900])
 def test_the_bootstrap_of_one_seed_is_scipys(users: int) -> None:
-    """Reference: scipy.stats.bootstrap, percentile method; quantiles of 2,000 draws scatter by some 2 % of the width."""
+    """Reference: scipy.stats.bootstrap, percentile method; quantiles of 2,000 draws scatter by 2 % of the width."""
     one = two_rows(3, users, 0.2)
     expected = stats.bootstrap(
         (one.by_user,), np.mean, method="percentile", n_resamples=2000, batch=200, rng=np.random.default_rng(2)

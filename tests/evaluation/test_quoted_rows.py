@@ -77,6 +77,22 @@ def test_latex_with_methods_as_columns(tmp_path: Path) -> None:
     assert [row.name for row in rows if row.conflicts()] == ["SASRec (Sports)"]
 
 
+def test_latex_cells_of_several_lines(tmp_path: Path) -> None:
+    """As table editors write them: a heading in a small tabular or a makecell, settings before the columns."""
+    text = r"""
+    \begin{tabular}[t]{@{}l*{2}{c}>{\bfseries}c@{}}
+    \begin{tabular}[c]{@{}c@{}}The\\ method\end{tabular} & \makecell{Recall\\@5} & Recall@10 & NDCG@5 \\ \midrule
+    \begin{tabular}[c]{@{}l@{}}SAS-\\Rec\end{tabular} & .3 & .4 & .2 \\
+    \end{tabular}
+    \begin{tabularx}{\linewidth}{lX} Method & MRR \\ A & 12.5 \\ \end{tabularx}
+    """
+    rows = rows_of(tmp_path, "h.tex", text)
+    assert [(row.name, values(row), row.percent) for row in rows] == [
+        ("SAS- Rec", {"R@5": 0.3, "R@10": 0.4, "N@5": 0.2}, False),
+        ("A", {"MRR": 12.5}, True),
+    ]
+
+
 MARKDOWN = """
 # Results | of all
 
