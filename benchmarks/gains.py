@@ -73,9 +73,9 @@ def gains(columns: Mapping[str, Mapping[str, Reached]]) -> dict[str, dict[str, G
     seconds: dict[str, str] = {}
     for column, rows in columns.items():
         best, *others = [method for method, _ in sorted(rows.items(), key=lambda row: -row[1].mean)]
-        for number, method in enumerate(others):
-            if number == 0:
-                seconds[column] = method
+        if others:
+            seconds[column] = others[0]
+        for method in others:
             if (found := compare_ranks(rows[method].ranks, rows[best].ranks, rows[best].metric)) is not None:
                 pairs.append((column, method, best))
                 compared.append(found)

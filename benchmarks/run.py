@@ -90,7 +90,8 @@ def _table(options: argparse.Namespace, screen: Console) -> None:
         campaign.forget()
     finished = campaign.finished()
     todo = campaign.to_do(finished)
-    planned = options.plan and known_of(campaign.source, campaign.spec.protocol) is not None
+    protocol = campaign.spec.protocol  # empty where nothing is ever run
+    planned = options.plan and (not protocol or known_of(campaign.source, protocol) is not None)
     campaign.refuse_other_data(finished, needed=not planned)
     untrainable = 0 if planned or campaign.source_is_here else len(todo)
     if untrainable:

@@ -29,7 +29,7 @@ def add(commands: Any) -> None:
         "table",
         metavar=f"FILE|{PAPER}",
         help=f"a .csv, .tsv, .md or .tex file with tables, in percent or fractions; or {PAPER}: the tables of the "
-        "SynerGen paper",
+        "SynerGen paper. Columns under one heading are taken to be of one ranking",
     )
     check.add_argument(
         "--half-ranks",

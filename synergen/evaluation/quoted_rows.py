@@ -8,7 +8,8 @@ from decimal import Decimal
 from synergen.evaluation.rank_bounds import Conflict, Measure, Quoted, conflicts
 from synergen.evaluation.table_cells import Cells
 
-_NUMBER = re.compile(r"[^\w.,+-]*([+-]?(?:\d+(?:[.,]\d+)?|[.,]\d+)(?:[eE][+-]?\d+)?)\s*(%?)")
+_NUMBER = re.compile(r"[^\w.,+−–-]*((?:\d+(?:[.,]\d+)?|[.,]\d+)(?:[eE][+-]?\d+)?)\s*(%?)")
+"""Without a sign: what has one is a difference."""
 _RAISED = re.compile(r"[\^_](?:\{[^{}]*\}|\S)")
 _NOT_A_METHOD = re.compile(
     r"(?:abs\.|rel\.|relative)?\s*(?:improv|impr\.|gain|Δ|diff|p-?val|std|rank\b)", re.IGNORECASE
@@ -47,7 +48,7 @@ def quoted_rows(cells: Cells, half_ranks: bool = False) -> list[QuotedRow]:
     """The rows of a table with methods as lines or as columns, or of a csv file of `benchmarks/run.py`.
 
     Columns under one heading are taken to be of one ranking. Numbers are in percent where one has the sign or is above
-    1, else fractions; ± and what stands in brackets, above or below the line is passed over.
+    1, else fractions; ± and what stands in brackets, above or below the line is passed over, and so are differences.
     """
     if cells[0][: len(_OWN_CSV)] == _OWN_CSV:
         return _of_own_csv(cells)
@@ -79,12 +80,16 @@ def _by_lines(cells: Cells) -> Iterator[tuple[str, dict[Measure, _Number]]]:
     """Methods are lines, measures are columns, under one or several lines of headings, which may come again."""
     headings: Cells = []
     columns: dict[int, tuple[str, Measure]] = {}
+    found: dict[int, tuple[str, Measure]] = {}
     filled = True
     for row in cells:
         if not any(_number(row[at]) for at in columns if at < len(row)):
-            headings = [row] if filled else [*headings, row]
+            # Below headings that are whole, a line without numbers and measures is a method's or a title of others.
+            anew = filled or (found and not any(map(Measure.parse, row)))
+            headings = [row] if anew else [*headings, row]
             filled = False
-            columns = _columns(headings) or columns
+            found = _columns(headings)
+            columns = found or columns
             continue
         filled = True
         first = min(columns)

@@ -101,6 +101,7 @@ Some prose | with a bar, but no table.
 |  | Beauty | | | Toys | | |
 |---|---|:--:|---|---|---|---|
 | Model | Recall@5 | Recall@10 | NDCG@10 | Recall@5 | Recall@10 | NDCG@10 |
+| Ours - GRU | +0.1 | -0.2 | −3.0 | – | - | n/a |
 | **Ours**† | **5.35%** ± 0.1 | <u>9.28</u> *(9.11)* | 5.65<sup>1</sup> | 5.1 | 4.9 | 3.0 |
 | GRU \\| x | 5.35 | 9.28 (0.2) | `9.65` | pending | n/a | |
 
