@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
+from benchmarks.admission import altered, damaged
 from benchmarks.calibrate import plot_calibration
 from benchmarks.display import console_table
 from benchmarks.exports import to_json, write
@@ -176,8 +177,8 @@ class Campaign:
 
     def show(self, screen: Console, as_json: bool, finished: Mapping[str, Run | None]) -> None:
         """Print the table of what is finished, and write it with its plots."""
-        runs = {m: [r for run in specs if (r := finished[run.id]) is not None] for m, specs in self.shown.items()}
-        table = build(self.spec, runs, registry_tasks(), self.name)
+        runs, excluded = self._intact(finished)
+        table = build(self.spec, runs, registry_tasks(), self.name, excluded)
         if as_json:
             print(json.dumps(to_json(table), ensure_ascii=False))
         else:
@@ -186,6 +187,22 @@ class Campaign:
         out = self.store.folder
         written = write(table, out / "tables", self.stem) + write_plots(table, runs, out / "plots" / self.stem)
         screen.print(f"written: {', '.join(str(path) for path in written)}", soft_wrap=True)
+
+    def _intact(self, finished: Mapping[str, Run | None]) -> tuple[dict[str, list[Run]], list[str]]:
+        """Runs by method, but for those whose files are damaged or were edited, and a line for each of these."""
+        runs: dict[str, list[Run]] = {method: [] for method in self.shown}
+        excluded = []
+        for method, specs in self.shown.items():
+            for spec in specs:
+                run = finished[spec.id]
+                if run is None:
+                    if self.store.record_path(spec.id).exists():
+                        excluded.append(damaged(spec.id, method, spec.seed))
+                elif line := altered(run, method):
+                    excluded.append(line)
+                else:
+                    runs[method].append(run)
+        return runs, excluded
 
 
 def write_plots(table: Table, runs: dict[str, list[Run]], stem: Path) -> list[Path]:

@@ -7,11 +7,8 @@ from typing import Literal
 import numpy as np
 
 from benchmarks.spec import Printed
-from synergen.errors import UserError
+from synergen.evaluation.cases import Ranks, cases, refuse_other_requests, users_of_cases
 from synergen.evaluation.intervals import Difference, paired_difference
-from synergen.evaluation.metrics import metric_values
-from synergen.evaluation.slates import SlateRanks
-from synergen.runs import Ranks
 
 Verdict = Literal["agrees", "disagrees", "undecided"]
 
@@ -36,16 +33,6 @@ class Compared:
         return "agrees" if np.sign(self.ours.mean) == np.sign(self.paper) else "disagrees"
 
 
-def cases(ranks: Ranks, metric: str) -> np.ndarray:
-    """One metric by user, NaN where not asked, or by request where users have several."""
-    return ranks.values(metric) if isinstance(ranks, SlateRanks) else metric_values(ranks, metric)
-
-
-def users_of_cases(ranks: Ranks) -> np.ndarray | None:
-    """The user of each case, where users have several; None where each has one."""
-    return ranks.clusters() if isinstance(ranks, SlateRanks) else None
-
-
 def compare(
     ours: Mapping[int, Ranks], theirs: Mapping[int, Ranks], metric: str, printed: tuple[Printed | None, Printed | None]
 ) -> Compared | None:
@@ -58,7 +45,7 @@ def compare(
     if not seeds:
         return None
     for seed in seeds:
-        _refuse_other_requests(ours[seed], theirs[seed])
+        refuse_other_requests(ours[seed], theirs[seed])
     difference = paired_difference(
         [cases(ours[seed], metric) for seed in seeds],
         [cases(theirs[seed], metric) for seed in seeds],
@@ -67,9 +54,3 @@ def compare(
     own, base = printed
     known = isinstance(own, float) and isinstance(base, float)
     return Compared(difference, round(own - base, 2) if known else None)  # type: ignore[operator]
-
-
-def _refuse_other_requests(ours: Ranks, theirs: Ranks) -> None:
-    slates = isinstance(ours, SlateRanks) and isinstance(theirs, SlateRanks)
-    if slates and not np.array_equal(ours.requests, theirs.requests):  # type: ignore[union-attr]
-        raise UserError("two rows were asked about different requests; run them again with --force on one data set")

@@ -43,6 +43,7 @@ def console_table(table: Table) -> list[RenderableType]:
 
 
 def _text(cell: Cell) -> Text:
-    text = Text(cell.ours, style="bold" if cell.best else "")
+    text = Text(cell.ours, style="bold" if cell.best else "underline" if cell.second else "")
+    text.append("†" * cell.dagger, style="not underline")
     between = " " if cell.ours and cell.paper else ""
-    return text.append(f"{between}{cell.paper}", style="dim not bold")
+    return text.append(f"{between}{cell.paper}", style="dim not bold not underline")

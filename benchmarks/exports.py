@@ -9,8 +9,9 @@ from typing import Any
 
 from benchmarks.differences import Compared
 from benchmarks.formats import latex, markdown
+from benchmarks.gains import Gain
 from benchmarks.grids import grid
-from benchmarks.tables import Table
+from benchmarks.tables import Row, Table, readings_of
 from synergen.files import write_json, write_text
 
 _CSV_COLUMNS = (
@@ -19,6 +20,11 @@ _CSV_COLUMNS = (
 )
 _CSV_DIFFERENCES = ("difference", "difference_low", "difference_high", "p_value", "paper_difference", "sign")
 """Further columns of a table that compares its rows."""
+_CSV_GAINS = (
+    *("ranking", "best_other", "gain", "gain_low", "gain_high", "gain_p_value", "gain_p_holm", "effect"),
+    *("users_won", "users_lost", "users_compared", "seeds_compared"),
+)
+"""Further columns of a table of numbers: what is ranked, and the row against the best other one."""
 
 
 def write(table: Table, folder: Path, stem: str) -> list[Path]:
@@ -50,6 +56,7 @@ def to_json(table: Table) -> dict[str, Any]:
                 "status": row.status,
                 "seeds": row.seeds,
                 "metrics": {name: asdict(value) for name, value in row.metrics.items()},
+                **({} if table.spec.qualitative else {"gains": _gains(row.gains)}),
                 "paper": row.paper,
                 "runs": list(row.runs),
                 **({"facts": row.facts} if table.spec.stated or row.block.costs else {}),
@@ -65,6 +72,10 @@ def _plain(differences: Mapping[str, Compared]) -> dict[str, Any]:
     return {column: asdict(one.ours) | {"paper": one.paper, "sign": one.verdict} for column, one in differences.items()}
 
 
+def _gains(gains: Mapping[str, Gain]) -> dict[str, Any]:
+    return {column: asdict(one) | {"verdict": one.verdict} for column, one in gains.items()}
+
+
 def to_csv(table: Table) -> str:
     """One line a method, block and column; ours as fractions, the paper's in percent as printed, costs as means. Facts
     of a method are columns behind these, and so are the paper's where it has any."""
@@ -74,7 +85,8 @@ def to_csv(table: Table) -> str:
     states = table.spec.stated
     papers = [name for name in states if any(name in row.paper for row in table.rows)]
     stated = [*map(_csv_name, states), *(f"paper_{_csv_name(name)}" for name in papers)]
-    writer.writerow([*_CSV_COLUMNS, *(_CSV_DIFFERENCES if compares else ()), *stated])
+    tests = _CSV_GAINS if not table.spec.qualitative else ()
+    writer.writerow([*_CSV_COLUMNS, *tests, *(_CSV_DIFFERENCES if compares else ()), *stated])
     for row in table.rows:
         for column in (*row.block.columns, *row.block.costs):
             ours = row.metrics.get(column)
@@ -91,6 +103,7 @@ def to_csv(table: Table) -> str:
                     *((ours.mean, ours.low, ours.high) if ours else (row.facts.get(column, ""), "", "")),
                     row.paper.get(column, ""),
                     " ".join(row.runs),
+                    *(_csv_gain(table, row, column) if tests else ()),
                     *(_csv_difference(row.differences.get(column)) if compares else ()),
                     *(row.facts.get(name, "") for name in states),
                     *(row.paper.get(name, "") for name in papers),
@@ -101,6 +114,16 @@ def to_csv(table: Table) -> str:
 
 def _csv_name(fact: str) -> str:
     return fact.lower().replace(" ", "_")
+
+
+def _csv_gain(table: Table, row: Row, column: str) -> tuple[Any, ...]:
+    ranking, _ = readings_of(row.method, row.block, table.protocol).get(column, ("", ""))
+    one = row.gains.get(column)
+    if one is None:
+        return ranking, *("",) * (len(_CSV_GAINS) - 1)
+    ends = (one.difference.mean, one.difference.low, one.difference.high)
+    users = (one.wins, one.losses, one.users, one.seeds)
+    return ranking, one.other, *ends, one.p_value, one.p_holm, one.effect, *users
 
 
 def _csv_difference(one: Compared | None) -> tuple[Any, ...]:

@@ -29,6 +29,7 @@ _LATEX = str.maketrans(
         "≤": r"$\leq$",
         "≥": r"$\geq$",
         "√": r"$\surd$",
+        "†": r"$^{\dagger}$",
     }
 )
 _MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\|*_<>[]`"})
@@ -41,6 +42,9 @@ class Cell:
     ours: str
     paper: str = ""
     best: bool = False
+    second: bool = False
+    dagger: bool = False
+    """Whether it is significantly better than the best other."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,8 @@ def _markdown_table(panel: Panel, at: int) -> str:
 
     def shown(cell: Cell) -> str:
         ours = cell.ours.translate(_MARKDOWN)
-        ours = f"**{ours}**" if cell.best else ours
+        ours = f"**{ours}**" if cell.best else f"<u>{ours}</u>" if cell.second else ours
+        ours += "†" * cell.dagger
         return f"{ours} *({cell.paper.translate(_MARKDOWN)})*".lstrip() if cell.paper else ours
 
     head = ["Method", *(["Group"] if panel.grouped else []), *panel.states, *panel.columns[at].titles]
@@ -146,7 +151,8 @@ def latex(grid: Grid, label: str) -> str:
 def _latex_panel(panel: Panel) -> list[str]:
     def shown(cell: Cell) -> str:
         ours = cell.ours.translate(_LATEX)
-        ours = rf"\textbf{{{ours}}}" if cell.best else ours
+        ours = rf"\textbf{{{ours}}}" if cell.best else rf"\underline{{{ours}}}" if cell.second else ours
+        ours += r"$^{\dagger}$" * cell.dagger
         return rf"{ours} \textit{{({cell.paper.translate(_LATEX)})}}".lstrip() if cell.paper else ours
 
     def row(cells: list[str]) -> str:

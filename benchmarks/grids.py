@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from benchmarks.facts import FACTS
 from benchmarks.formats import NOT_APPLICABLE, Cell, Columns, Grid, Line, Panel
-from benchmarks.tables import Row, RowSpec, Table, is_compared, readings_of
+from benchmarks.tables import Block, Row, RowSpec, Table, is_compared, readings_of
 
 
 def grid(table: Table) -> Grid:
@@ -15,7 +15,8 @@ def grid(table: Table) -> Grid:
     paper = ", then the paper's" if spec.published else ""
     has_costs = bool(spec.appendix) or any(block.costs for block in spec.blocks)
     costs = "; costs are means over seeds" if has_costs else ""
-    legend = f"Percent: ours ± half-width{paper}; the best of ours is bold{costs}; {NOT_APPLICABLE}: not applicable."
+    marks = "the best of ours is bold, the second underlined, † where it is significantly better than the best other"
+    legend = f"Percent: ours ± half-width{paper}; {marks}{costs}; {NOT_APPLICABLE}: not applicable."
     return Grid(
         name=f"Table {spec.number}",
         title=f"{spec.title}{moved}",
@@ -95,10 +96,21 @@ def _number_cell(table: Table, row: Row, column: str) -> Cell:
         return Cell(NOT_APPLICABLE)
     if column not in row.metrics:
         return Cell("pending", paper)
-    ours, best = row.metrics[column], table.best(row.block, column)
-    # Means that print alike are marked alike.
-    is_best = best is not None and f"{100 * ours.mean:.2f}" == f"{100 * best:.2f}"
-    return Cell(f"{100 * ours.mean:.2f} ± {100 * ours.half_width:.2f}", paper, is_best)
+    ours, gain = row.metrics[column], row.gains.get(column)
+    place = None if row.method.reference else _printed(table, row.block, column).index(_percent(ours.mean))
+    dagger = place == 0 and gain is not None and gain.verdict == "won"
+    return Cell(f"{_percent(ours.mean)} ± {_percent(ours.half_width)}", paper, place == 0, place == 1, dagger)
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.2f}"
+
+
+def _printed(table: Table, block: Block, column: str) -> list[str]:
+    """What a column prints of our models, best first: means that print alike share a place."""
+    rows = (row for row in table.rows if row.block == block and not row.method.reference)
+    means = (row.metrics[column].mean for row in rows if column in row.metrics)
+    return list(dict.fromkeys(map(_percent, sorted(means, reverse=True))))
 
 
 def _difference_cells(row: Row) -> tuple[Cell, ...]:

@@ -8,10 +8,13 @@ import numpy as np
 from scipy.stats import kendalltau
 
 from baselines.registry import model_class
+from benchmarks import consistency
 from benchmarks.facts import timed_by_clock
+from benchmarks.gains import LEVEL
 from benchmarks.references import ORACLE, POLICY
 from benchmarks.views import QUESTIONS_OF_PAIRS, has_slates
 from synergen.contract import PairRecommender
+from synergen.evaluation.paired import DRAWS
 from synergen.evaluation.slates import SlateRanks
 from synergen.runs import Run
 
@@ -49,6 +52,7 @@ def notes(table: "Table", runs: Sequence[Run], registry_tasks: Mapping[str, froz
             "Differences are paired by seed and by user or request, their intervals made as those above; a sign is "
             "undecided where the 95 % interval holds 0."
         )
+    yield from _gain_lines(rows)
     yield from _order_lines(table)
     yield from _sample_lines(rows, runs)
     yield from _gap_lines(rows)
@@ -67,6 +71,7 @@ def notes(table: "Table", runs: Sequence[Run], registry_tasks: Mapping[str, froz
             yield f"Pending, model not in the registry: {', '.join(missing)}."
         if waiting:
             yield f"Pending, no finished run: {', '.join(waiting)}."
+    yield from consistency.remarks(spec)
     yield from spec.remarks
 
 
@@ -131,6 +136,25 @@ def _validation(metric: str | Mapping[str, str]) -> str:
     if isinstance(metric, str):
         return metric
     return f"{' and '.join(f'{name} of {task}' for task, name in metric.items())} (their mean)"
+
+
+def _gain_lines(rows: Sequence["Row"]) -> Iterable[str]:
+    """What the marks of significance rest on, and which columns each method wins and loses."""
+    compared = [row for row in rows if row.gains]
+    if not compared:
+        return
+    yield (
+        f"†: better than the best other row of ours, p < {LEVEL}, by a paired randomisation test: each user's "
+        f"difference, averaged over the seeds that both rows have, gets {DRAWS:,} random signs; p-values are adjusted "
+        "by Holm for all rows and columns of a task and pool; besides, the 95 % bootstrap interval of the difference, "
+        "over users and seeds, leaves out 0. Where rows share one seed, this speaks of other users and not of other "
+        "trainings. Differences, intervals, effect sizes, and users won and lost are in the csv and json files."
+    )
+    verdicts: dict[str, list[str]] = {}
+    for row in compared:
+        verdicts.setdefault(row.method.method, []).extend(gain.verdict for gain in row.gains.values())
+    shares = (f"{name} {own.count('won')}, {own.count('lost')} of {len(own)}" for name, own in verdicts.items())
+    yield f"Columns won and lost against the best other row in this sense: {'; '.join(shares)}."
 
 
 def _order_lines(table: "Table") -> Iterable[str]:

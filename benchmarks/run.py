@@ -136,7 +136,8 @@ def _table(options: argparse.Namespace, screen: Console, device: str) -> None:
     distributed.gathered(None)  # all see what the first one leaves
     finished = campaign.finished()
     todo = campaign.to_do(finished)
-    planned = options.plan and known_of(campaign.source, campaign.spec.protocol) is not None
+    protocol = campaign.spec.protocol  # empty where nothing is ever run
+    planned = options.plan and (not protocol or known_of(campaign.source, protocol) is not None)
     campaign.refuse_other_data(finished, needed=not planned)
     if options.cluster:
         _bills(screen, campaign, options, device)

@@ -4,13 +4,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from benchmarks.differences import Compared, cases, compare, users_of_cases
+from benchmarks.admission import admitted
+from benchmarks.consistency import refuse_impossible
+from benchmarks.differences import Compared, compare
 from benchmarks.facts import Value, facts_of
+from benchmarks.gains import Gain, Reached, gains
 from benchmarks.notes import notes
 from benchmarks.references import knows_truth
 from benchmarks.spec import Block, Printed, RowSpec, Spec, load_spec
 from benchmarks.views import has_slates
 from synergen.errors import UserError, unknown_name
+from synergen.evaluation.cases import cases, users_of_cases
 from synergen.evaluation.intervals import Interval, interval
 from synergen.runs import Ranks, Run
 
@@ -48,6 +52,8 @@ class Row:
     """What the table states of the row and its costs, by name; empty where nothing was trained."""
     differences: dict[str, Compared] = field(default_factory=dict)
     """By column, from the row that the table compares with, where it does."""
+    gains: dict[str, Gain] = field(default_factory=dict)
+    """By column, over the best other row of ours; empty where there is none."""
 
 
 @dataclass(frozen=True)
@@ -60,36 +66,34 @@ class Table:
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
 
-    def best(self, block: Block, column: str) -> float | None:
-        """The highest mean of our models in a column, None where nothing is done."""
-        rows = (row for row in self.rows if row.block == block and not row.method.reference)
-        return max((row.metrics[column].mean for row in rows if column in row.metrics), default=None)
-
 
 def build(
     spec: Spec,
     runs: Mapping[str, Sequence[Run]],
     registry_tasks: Mapping[str, frozenset[str]],
     dataset: str | None = None,
+    excluded: Sequence[str] = (),
 ) -> Table:
-    """The table that finished runs make.
+    """The table that finished runs make. Runs of other data, protocols or scales than the rest are left out, and a line
+    under the table names each.
 
     Args:
         runs: by method, one a seed.
         registry_tasks: the tasks that each registered model serves.
         dataset: the data set asked for; by default that of the runs or, where there are none, the paper's.
+        excluded: lines on runs that were left out before.
 
     Raises:
-        UserError: runs of an unknown method, of another model, of one seed twice, or of different data, protocols or
-            scales, which one table cannot hold side by side.
+        UserError: runs of an unknown method, of another model, or of one seed twice.
+        RuntimeError: ranks and metrics contradict one another.
     """
     methods = {row.method: row for row in spec.rows}
     for name, own in runs.items():
         if name not in methods:
             raise unknown_name("method", name, methods, where=f"table {spec.number}")
         _check_method(methods[name], own)
+    runs, lines = admitted(runs, dataset)
     every = [run for row in spec.rows for run in runs.get(row.method, ())]
-    _check_comparable(every, spec.number, dataset)
     dataset = dataset or (every[0].record["dataset"] if every else spec.paper_dataset)
     protocol = {**spec.protocol, **(every[0].record["protocol"] if every else {})}
     truth = has_slates(protocol) and dataset is not None and knows_truth(dataset)
@@ -98,8 +102,10 @@ def build(
     rows = tuple(
         _row(spec, row, block, runs.get(row.method, ()), tasks, protocol) for row in spec.rows for block in spec.blocks
     )
-    table = Table(spec, dataset, protocol, tuple(_compared(rows, spec, runs, protocol)), ())
-    return replace(table, notes=tuple(notes(table, every, registry_tasks)))
+    refuse_impossible(rows, protocol)
+    rows = tuple(_gaining(tuple(_compared(rows, spec, runs, protocol)), spec, runs, protocol))
+    table = Table(spec, dataset, protocol, rows, ())
+    return replace(table, notes=(*notes(table, every, registry_tasks), *excluded, *lines))
 
 
 def _check_method(row: RowSpec, runs: Sequence[Run]) -> None:
@@ -112,20 +118,6 @@ def _check_method(row: RowSpec, runs: Sequence[Run]) -> None:
     seeds = [run.record["seed"] for run in runs]
     if len(set(seeds)) < len(seeds):
         raise UserError(f"row '{row.method}' has several runs of one seed: {sorted(seeds)}; give one run a seed")
-
-
-def _check_comparable(runs: Sequence[Run], number: int, dataset: str | None) -> None:
-    """One data set, one protocol, one scale (models that learn nothing have none)."""
-    facts: dict[str, Any] = {} if dataset is None else {"data set": dataset}
-    for run in runs:
-        record = run.record
-        own = {"data set": record["dataset"], "data hash": record["data"]["hash"], "scale": record["scale"]}
-        for fact, value in (own | {f"protocol {k}": v for k, v in record["protocol"].items()}).items():
-            if value is not None and facts.setdefault(fact, value) != value:
-                raise UserError(
-                    f"table {number} cannot hold run {record['id']} ({record['model']}): its {fact} is {value}, "
-                    f"elsewhere {facts[fact]}; run the rows again under one protocol, or write to another --out"
-                )
 
 
 def _row(
@@ -195,6 +187,26 @@ def _compared(
             if found is not None:
                 differences[column] = found
         yield replace(row, differences=differences)
+
+
+def _gaining(
+    rows: Sequence[Row], spec: Spec, runs: Mapping[str, Sequence[Run]], protocol: Mapping[str, Any]
+) -> Iterator[Row]:
+    """The rows, with their gains over the best other one; what is no model has none."""
+    found: dict[str | None, dict[str, dict[str, Gain]]] = {}
+    for block in spec.blocks:
+        columns: dict[str, dict[str, Reached]] = {}
+        for row in rows:
+            if row.block != block or row.method.reference or not row.metrics:
+                continue
+            for column, (name, metric) in readings_of(row.method, block, protocol).items():
+                ranks = _ranks_by_seed(runs[row.method.method], block, name)
+                if ranks:
+                    reached = Reached(row.metrics[column].mean, metric, ranks)
+                    columns.setdefault(column, {})[row.method.method] = reached
+        found[block.name] = gains(columns)
+    for row in rows:
+        yield replace(row, gains=found[row.block.name].get(row.method.method, {}))
 
 
 def is_compared(row: RowSpec, spec: Spec) -> bool:

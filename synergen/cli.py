@@ -7,7 +7,7 @@ import sys
 from rich.console import Console
 
 from synergen import __version__
-from synergen.commands import data, serving, training
+from synergen.commands import check_table, compare, data, serving, training
 from synergen.console import exit_status
 
 
@@ -23,7 +23,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="synergen", description="Train, test, ask and inspect; tables: benchmarks/run.py")
     p.add_argument("--version", action="version", version=f"synergen {__version__}")
     commands = p.add_subparsers(required=True, metavar="command")
-    for topic in (data, training, serving):
+    for topic in (data, training, serving, compare, check_table):
         topic.add(commands)
     return p
 

@@ -17,15 +17,12 @@ import numpy as np
 import pandas as pd
 
 from synergen.errors import UserError
+from synergen.evaluation.cases import Ranks
 from synergen.evaluation.slates import SlateRanks
 from synergen.files import canonical_json, digest, write_atomically, write_json
 
 RECORD_VERSION = 1
 """Raised when older records must not be reused."""
-
-Ranks = np.ndarray | SlateRanks
-"""(U,) of users who were asked one question each, NaN for who was not; or of the items chosen in requests, or asked
-about by several questions a user."""
 
 _log = logging.getLogger(__name__)
 

@@ -57,7 +57,10 @@ def ask(trained, monkeypatch, capsys):
     return run
 
 
-COMMANDS = ["data stats", "data audit", "train", "evaluate", "data list", "recommend", "search", "rank", "explain"]
+COMMANDS = [
+    *("data stats", "data audit", "data list", "train", "evaluate", "recommend", "search", "rank", "explain"),
+    *("compare", "check-table"),
+]
 
 
 @pytest.mark.parametrize("command", [name.split() for name in COMMANDS], ids=COMMANDS)
