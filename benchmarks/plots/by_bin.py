@@ -78,7 +78,7 @@ def draw(numbers: pl.DataFrame, title: str, marks: Mapping[str, Mark]) -> Figure
     axes.set_xticks(ticks["at"], ticks["bin"].to_list())
     for one in figure.axes:
         one.tick_params(axis="x", labelrotation=90)
-    top = 103 * max(numbers["high"])
+    top = 103 * max(numbers["high"]) or 1.0
     axes.set_ylim(-0.03 * top, top)
     counts = ", ".join(f"{n:,} of {name}" for name, n in zip(ticks["bin"], ticks["questions"], strict=True))
     figure.supxlabel(f"{numbers['by'][0]}\nquestions: {counts}", fontsize=7)
@@ -93,7 +93,8 @@ def _whole(one: Bin) -> str:
     return f"{one.low:g}+" if np.isinf(one.high) else f"{one.low:g}-{one.high - 1:g}"
 
 
-def _gap(one: Bin) -> str:
+def name_of_gap(one: Bin) -> str:
+    """What a bin between `GAP_EDGES` is called."""
     if one.low == 0 and one.high == 1:
         return "0"
     return f"{_GAPS[int(one.low)]}+" if np.isinf(one.high) else f"{_GAPS[int(one.low)]}-{_GAPS[int(one.high)]}"
@@ -117,4 +118,6 @@ BY_POPULARITY = Plot(
     draw,
 )
 BY_HISTORY = Plot("by events of the user before", partial(_data, "events before the question", _history, _whole), draw)
-BY_GAP = Plot("by the time since the user's last event", partial(_data, "time since the last event", _gaps, _gap), draw)
+BY_GAP = Plot(
+    "by the time since the user's last event", partial(_data, "time since the last event", _gaps, name_of_gap), draw
+)

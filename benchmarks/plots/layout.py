@@ -17,10 +17,10 @@ FAINT: dict[str, Any] = {"color": "#bbbbbb", "linewidth": 0.6, "zorder": 1}
 """Of lines that stand behind the one that a panel is about."""
 
 
-def legend(figure: Figure, methods: Iterable[str], marks: Mapping[str, Mark]) -> None:
-    """Lines with their markers, under the figure."""
+def below_lines(figure: Figure, marks: Mapping[str, Mark]) -> None:
+    """A legend of lines with their markers, under the figure."""
     handles = [
-        Line2D([], [], linestyle=marks[name].line, label=name, markersize=4, **marks[name].points) for name in methods
+        Line2D([], [], linestyle=mark.line, label=name, markersize=4, **mark.points) for name, mark in marks.items()
     ]
     below(figure, handles, handlelength=3)
 

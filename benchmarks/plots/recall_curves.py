@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.differences import cases
 from benchmarks.plots.drawing import Part, Plot
-from benchmarks.plots.layout import legend
+from benchmarks.plots.layout import below_lines
 from benchmarks.plots.material import Material
 from synergen.errors import UserError
 from synergen.plot_style import TWO_COLUMNS, Mark, plain
@@ -66,7 +66,7 @@ def draw(numbers: pl.DataFrame, title: str, marks: Mapping[str, Mark]) -> Figure
     for axes in panels[len(names) :]:
         axes.set_axis_off()
     figure.suptitle(f"{title}: recall by depth", fontsize=9)
-    legend(figure, methods, marks)
+    below_lines(figure, {name: marks[name] for name in methods})
     return figure
 
 

@@ -11,6 +11,7 @@ from benchmarks.plots import (
     recall_curves,
     sensitivity,
     slices,
+    time_rope,
     tradeoff,
 )
 from benchmarks.plots.drawing import Plot
@@ -27,4 +28,5 @@ PLOTS: Mapping[str, Plot] = {
     "slices": slices.PLOT,
     "sensitivity": sensitivity.PLOT,
     "calibration": calibration.PLOT,
+    "time-rope": time_rope.PLOT,
 }

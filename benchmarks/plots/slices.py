@@ -73,7 +73,7 @@ def draw(numbers: pl.DataFrame, title: str, marks: Mapping[str, Mark]) -> Figure
         axes.set_title(f"{name}\n{one['questions'][0]:,} questions", fontsize=6.5)
         axes.set_yticks([-at for at in range(len(methods))], methods)
         axes.set_ylim(0.6 - len(methods), 0.6)
-        right = 103 * max(one["high"])
+        right = 103 * max(one["high"]) or 1.0
         axes.set_xlim(-0.03 * right, right)
         axes.tick_params(labelsize=7)
         plain(axes)

@@ -132,9 +132,9 @@ def _edge(axes: Axes, one: Mapping[str, float | str | None], mark: Mark) -> None
     recommends = one["recommendation_mean"] is not None
     value = 100 * float(one["recommendation_mean" if recommends else "search_mean"] or 0)
     (axes.axvline if recommends else axes.axhline)(value, color=GREY, linewidth=0.5, linestyle="dotted")
-    at, transform = ([value], [0]), axes.get_xaxis_transform()
+    at, transform = ([value], [0.0]), axes.get_xaxis_transform()
     if not recommends:
-        at, transform = ([0], [value]), axes.get_yaxis_transform()
+        at, transform = ([0.0], [value]), axes.get_yaxis_transform()
     look = mark.points | {"markersize": 5, "linestyle": "", "clip_on": False, "zorder": 5}
     axes.plot(*at, transform=transform, label=str(one["model"]), **look)
 
