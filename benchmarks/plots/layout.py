@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from synergen.plot_style import TWO_COLUMNS, Mark, plain
+from synergen.plot_style import ONE_COLUMN, TWO_COLUMNS, Mark, plain
 
 FAINT: dict[str, Any] = {"color": "#bbbbbb", "linewidth": 0.6, "zorder": 1}
 """Of lines that stand behind the one that a panel is about."""
@@ -28,7 +28,7 @@ def below_lines(figure: Figure, marks: Mapping[str, Mark]) -> None:
 def below(figure: Figure, handles: list[Line2D], **style: Any) -> None:
     """A legend under the figure, in as many columns as its labels let in."""
     longest = max(len(str(one.get_label())) for one in handles)
-    columns = max(1, min(5, len(handles), 110 // (longest + 8)))
+    columns = max(1, min(5, len(handles), 140 // (longest + 8)))
     figure.legend(handles=handles, loc="outside lower center", frameon=False, fontsize=7, ncols=columns, **style)
 
 
@@ -37,7 +37,8 @@ def small_multiples(names: Iterable[str], height: float) -> tuple[Figure, dict[s
     titles = list(names)
     rows = -(-len(titles) // 5)
     columns = -(-len(titles) // rows)
-    figure = Figure(figsize=(TWO_COLUMNS, 0.9 + height * rows), layout="constrained")
+    width = TWO_COLUMNS if columns > 2 else columns * ONE_COLUMN
+    figure = Figure(figsize=(width, 0.9 + height * rows), layout="constrained")
     every = list(figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat)
     panels = dict(zip(titles, every, strict=False))
     for axes in every:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from benchmarks.inputs import tasks_of_run
 from benchmarks.plots.by_bin import name_of_gap
 from benchmarks.plots.drawing import Part, Plot
-from benchmarks.plots.layout import below_lines, small_multiples
+from benchmarks.plots.layout import small_multiples
 from benchmarks.plots.material import Material
 from benchmarks.slices import GAP_EDGES, bins
 from synergen.contract import Requests, Task
@@ -115,7 +115,7 @@ def draw(numbers: pl.DataFrame, title: str, table_marks: Mapping[str, Mark]) -> 
             one = numbers.filter((pl.col("method") == method) & (pl.col("layer") == int(name)))
             spread = [one["mean"] - one["low"], one["high"] - one["mean"]]
             look: dict[str, Any] = {"linestyle": mark.line, "linewidth": 0.9, "elinewidth": 0.6, "markersize": 4}
-            axes.errorbar(one["at"], one["mean"], yerr=spread, **mark.points, **look)
+            axes.errorbar(one["at"], one["mean"], yerr=spread, label=f"layer {name}", **mark.points, **look)
         axes.axhline(1, color=GREY, linewidth=0.6)
     ticks = numbers.unique("at").sort("at")
     figure.axes[0].set_xticks(ticks["at"], ticks["bin"].to_list())
@@ -125,7 +125,7 @@ def draw(numbers: pl.DataFrame, title: str, table_marks: Mapping[str, Mark]) -> 
     figure.supxlabel("time between event and request", fontsize=8)
     figure.supylabel("attention, 1: all events alike", fontsize=8)
     figure.suptitle(f"{title}: attention of the retrieval token ({numbers['task'][0]})", fontsize=9)
-    below_lines(figure, {f"layer {name}": mark for name, mark in layers.items()})
+    figure.axes[0].legend(frameon=False, fontsize=7, handlelength=3)
     return figure
 
 
