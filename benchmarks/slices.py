@@ -121,10 +121,12 @@ def bins(values: np.ndarray, edges: Sequence[float], alone: float | None = None)
     low = edges[0]
     for high in ends:
         chosen = rest & (values >= low) & (values < high)
-        if chosen.sum() >= LEAST or (high == np.inf and chosen.any() and len(found) == own):
+        if not chosen.any():
+            low = high
+        elif chosen.sum() >= LEAST or (high == np.inf and len(found) == own):
             found.append(Bin(low, high, chosen))
             low = high
-        elif high == np.inf and chosen.any():
+        elif high == np.inf:
             last = found.pop()
             found.append(Bin(last.low, high, last.chosen | chosen))
     return found

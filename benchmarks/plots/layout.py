@@ -58,7 +58,8 @@ def logarithmic(axis: Axis, most: int = 7) -> None:
     low, high = axis.get_view_interval()
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for steps in ((1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
-        ticks = [step * 10.0**decade for decade in decades for step in steps if low <= step * 10.0**decade <= high]
+        every = (step * 10.0**decade for decade in decades for step in steps)
+        ticks = [tick for tick in every if 0.999 * low <= tick <= 1.001 * high]
         if len(ticks) <= most:
             break
     axis.set_major_locator(FixedLocator(ticks))

@@ -44,28 +44,28 @@ def data(material: Material) -> Iterator[Part]:
     Raises:
         UserError: there is no such model, or no such data set, or they do not belong together.
     """
-    saved = dict(_models(material))
+    saved = list(_models(material))
     if not saved:
         raise UserError(
             f"{material.folder / 'models'}: no trained SynerGen of this table; runs on this machine leave theirs"
         )
     dataset = material.dataset()
-    rows = [row for method, model in saved.items() for row in _rows(method, model, dataset, material.source)]
+    rows = [row for method, run_id, model in saved for row in _rows(method, run_id, model, dataset, material.source)]
     yield "", pl.DataFrame(rows, _SCHEMA, orient="row")
 
 
-def _models(material: Material) -> Iterator[tuple[str, SavedModel]]:
+def _models(material: Material) -> Iterator[tuple[str, str, SavedModel]]:
     seen = set()
     for method, runs in material.runs.items():
         for run in runs:
             folder = model_folder(material.folder, run.record["id"])
             if run.record["model"] == "SynerGen" and folder.exists() and run.record["id"] not in seen:
                 seen.add(run.record["id"])
-                yield method, load_model(folder)
+                yield method, run.record["id"], load_model(folder)
                 break
 
 
-def _rows(method: str, saved: SavedModel, dataset: Dataset, source: str) -> Iterator[tuple[Any, ...]]:
+def _rows(method: str, run_id: str, saved: SavedModel, dataset: Dataset, source: str) -> Iterator[tuple[Any, ...]]:
     saved.refuse_other_items(dataset.log.item_ids, source)
     model = saved.model.eval()
     assert isinstance(model, SynerGen)
@@ -88,7 +88,7 @@ def _rows(method: str, saved: SavedModel, dataset: Dataset, source: str) -> Iter
         for layer, values in enumerate(lift, start=1):
             means = np.bincount(own, values[one.chosen]) / np.bincount(own)  # a request each
             found = interval([means])
-            about = (method, saved.spec.id, str(task), layer, at, name_of_gap(one), int(one.chosen.sum()))
+            about = (method, run_id, str(task), layer, at, name_of_gap(one), int(one.chosen.sum()))
             yield (*about, found.mean, found.low, found.high)
 
 
