@@ -78,6 +78,6 @@ def save(figure: Figure, path: Path) -> list[Path]:
         UserError: the folder cannot be written.
     """
     pdf = path.with_suffix(".pdf")
-    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=300))
+    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=200))
     write_atomically(pdf, lambda file: figure.savefig(file, format="pdf", metadata={"CreationDate": None}))
     return [path, pdf]
