@@ -78,7 +78,9 @@ def _draw(options: argparse.Namespace, screen: Console) -> None:
 
 def _on_record(options: argparse.Namespace) -> Campaign:
     """What was asked for; where no scale is named, that of most runs on record, with all seeds that these have."""
-    seeds = options.seeds or 1 + max((record["seed"] for record in RunStore(options.out).records()), default=0)
+    seeds = options.seeds
+    if seeds is None:
+        seeds = 1 + max((record["seed"] for record in RunStore(options.out).records()), default=0)
     asked = argparse.Namespace(**vars(options) | {"seeds": seeds})
     found = [
         Campaign.asked(argparse.Namespace(**vars(asked) | {"scale": scale}))

@@ -13,7 +13,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from synergen.plot_style import ONE_COLUMN, TWO_COLUMNS, Mark, plain
 
-FAINT: dict[str, Any] = {"color": "#bbbbbb", "linewidth": 0.6, "zorder": 1}
+FAINT: dict[str, Any] = {"color": "#d5d5d5", "linewidth": 0.6, "zorder": 1}
 """Of lines that stand behind the one that a panel is about."""
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -70,7 +71,7 @@ def _milliseconds(material: Material, row: Row, column: str) -> list[float]:
     """Of the processor, for a question of the task among the candidates of the column."""
     task, name = str(row.block.task), material.reading(row, column)[0]
     return [
-        1000 * seconds / len(cases(run.ranks[task, name], "MRR"))
+        1000 * seconds / int(np.isfinite(cases(run.ranks[task, name], "MRR")).sum())
         for run in material.runs_of(row)
         if (seconds := run.record.get("test_seconds", {}).get(task, {}).get(name)) and (task, name) in run.ranks
     ]

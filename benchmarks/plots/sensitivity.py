@@ -115,10 +115,10 @@ def draw(numbers: pl.DataFrame, title: str, marks: Mapping[str, Mark]) -> Figure
     trials = numbers["trial"].n_unique()
     figure.suptitle(
         f"{title}: {trials} trials of {numbers['model'][0]}\n(other settings vary, too; study {numbers['study'][0]})",
-        fontsize=9,
+        fontsize=8,
     )
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=7, handletextpad=0.2)
     return figure
 
 

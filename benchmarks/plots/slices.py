@@ -71,7 +71,7 @@ def draw(numbers: pl.DataFrame, title: str, marks: Mapping[str, Mark]) -> Figure
         means = 100 * one["mean"]
         spread = [means - 100 * one["low"], 100 * one["high"] - means]
         axes.errorbar(means, heights, xerr=spread, fmt="o", color="black", markersize=3, elinewidth=0.8)
-        axes.set_title(f"{fill(name, 14)}\n{one['questions'][0]:,} questions", fontsize=6.5)
+        axes.set_title(f"{fill(name, 84 // len(names))}\n{one['questions'][0]:,} questions", fontsize=6.5)
         axes.set_yticks([-at for at in range(len(methods))], methods)
         axes.set_ylim(0.6 - len(methods), 0.6)
         right = 103 * max(one["high"]) or 1.0

@@ -124,7 +124,7 @@ def draw(numbers: pl.DataFrame, title: str, table_marks: Mapping[str, Mark]) -> 
         axes.tick_params(axis="x", labelrotation=90)
     figure.supxlabel("time between event and request", fontsize=8)
     figure.supylabel("attention, 1: all events alike", fontsize=8)
-    figure.suptitle(f"{title}: attention of the retrieval token ({numbers['task'][0]})", fontsize=9)
+    figure.suptitle(f"{title}, {numbers['task'][0]}\nattention of the retrieval token", fontsize=9)
     figure.axes[0].legend(frameon=False, fontsize=7, handlelength=3)
     return figure
 

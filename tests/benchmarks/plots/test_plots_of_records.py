@@ -70,6 +70,12 @@ def test_quality_against_cost(material):
     assert any(np.allclose(one, (100 * synergen["low"], 100 * synergen["high"])) for one in ends)
 
 
+def test_milliseconds_are_of_questions_that_were_asked(material):
+    """8 ms of three searches, in either seed."""
+    [row] = material.rows(material.main_blocks()[1])
+    assert quality_cost._milliseconds(material, row, "N@10") == pytest.approx([8 / 3, 8 / 3])
+
+
 def test_recall_by_depth(material):
     [(_, numbers, figure)] = drawn(recall_curves.PLOT, material)
     recall = {(one["panel"], one["method"], one["k"]): one["recall"] for one in numbers.iter_rows(named=True)}
