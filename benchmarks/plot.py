@@ -56,6 +56,8 @@ def _draw(options: argparse.Namespace, screen: Console) -> None:
         if name not in PLOTS:
             raise unknown_name("figure", name, PLOTS)
     campaign = _on_record(options)
+    if campaign.spec.qualitative:
+        raise UserError(f"table {campaign.spec.number} has texts and no numbers to draw; --table 2 has some")
     finished = campaign.finished()
     campaign.refuse_other_data(finished, needed=False)
     runs = {m: [r for run in specs if (r := finished[run.id]) is not None] for m, specs in campaign.wanted.items()}
@@ -63,7 +65,7 @@ def _draw(options: argparse.Namespace, screen: Console) -> None:
     material = Material(table, runs, campaign.source, campaign.store.folder)
     count = sum(map(len, runs.values()))
     screen.print(f"{material.title}, scale {campaign.scale}: {count} runs on record", soft_wrap=True, markup=False)
-    folder = campaign.store.folder / "plots"
+    drawn = 0
     for name in names:
         try:
             parts = list(PLOTS[name].data(material))
@@ -72,8 +74,10 @@ def _draw(options: argparse.Namespace, screen: Console) -> None:
             continue
         written = PLOTS[name].write(parts, material, campaign.stem, name)
         figures = [path.stem for path in written if path.suffix == ".png"]
+        drawn += len(figures)
         screen.print(f"  {name}: {', '.join(figures)}", soft_wrap=True, markup=False)
-    screen.print(f"written to {folder}, each as png, pdf and csv", soft_wrap=True, markup=False)
+    folder = campaign.store.folder / "plots"
+    screen.print(f"{drawn} figures in {folder}, each as png, pdf and csv", soft_wrap=True, markup=False)
 
 
 def _on_record(options: argparse.Namespace) -> Campaign:

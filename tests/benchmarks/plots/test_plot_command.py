@@ -93,6 +93,11 @@ def test_records_of_other_data_are_refused(shop, out, capsys):
     assert "other contents" in capsys.readouterr().err
 
 
+def test_a_table_of_texts_has_no_figures(tmp_path, capsys):
+    assert plot.main(["--table", "1", "--out", str(tmp_path)]) == 2
+    assert "no numbers to draw" in capsys.readouterr().err
+
+
 def test_help_names_every_figure(capsys):
     with pytest.raises(SystemExit):
         plot.main(["--help"])
