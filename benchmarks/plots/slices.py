@@ -100,7 +100,7 @@ def _cell(one: Mapping[str, float] | None, best: float) -> str:
     if one is None:
         return ""
     shown = f"{100 * one['mean']:.2f}"
-    return f"{f'**{shown}**' if one['mean'] == best else shown} ± {50 * (one['high'] - one['low']):.2f}"
+    return f"{f'**{shown}**' if one['mean'] == best > 0 else shown} ± {50 * (one['high'] - one['low']):.2f}"
 
 
 PLOT = Plot("cold and long-tail items, new users, repeats; also as a table", data, draw, text)
