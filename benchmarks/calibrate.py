@@ -1,8 +1,7 @@
-"""Is a ranking head's probability the frequency that it claims? What a record keeps of the answer, and its plot."""
+"""Is a ranking head's probability the frequency that it claims? What a record keeps of the answer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, astuple
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +12,9 @@ from benchmarks.references import KnownTruth
 from benchmarks.views import RANKING, View
 from synergen.contract import Recommender, Task
 from synergen.data.splits import Part
-from synergen.evaluation.calibration import Reliability, calibration, reliability
-from synergen.evaluation.plots import reliability_plot
+from synergen.evaluation.calibration import calibration, reliability
 from synergen.evaluation.ranking import Report
 from synergen.evaluation.slates import ShownItems
-from synergen.runs import Run
 
 BOTH = "both tasks"
 
@@ -52,14 +49,3 @@ def calibration_record(
 
 def _joined(parts: Sequence[ShownItems]) -> ShownItems:
     return ShownItems(*map(np.concatenate, zip(*map(astuple, parts), strict=True)))
-
-
-def plot_calibration(run: Run, path: Path, title: str) -> list[Path]:
-    """Draw what the record of a run holds, as PNG and PDF.
-
-    Raises:
-        UserError: the folder cannot be written.
-    """
-    curves: Mapping[str, Any] = run.record["calibration"]["reliability"]
-    reliability_plot(path, {name: Reliability(**curve) for name, curve in curves.items()}, title)
-    return [path, path.with_suffix(".pdf")]

@@ -12,14 +12,14 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.admission import altered, damaged
-from benchmarks.calibrate import plot_calibration
 from benchmarks.display import console_table
 from benchmarks.exports import to_json, write
 from benchmarks.plan import plan, registry_tasks
 from benchmarks.planning.counts import counts_of, is_counts_file
-from benchmarks.tables import Spec, Table, build, load_spec
-from benchmarks.tradeoff import plot_tradeoff
-from benchmarks.views import RANKING, has_slates
+from benchmarks.plots import calibration, tradeoff
+from benchmarks.plots.material import Material
+from benchmarks.tables import Spec, build, load_spec
+from benchmarks.views import has_slates
 from synergen.data.dataset import protocol_for
 from synergen.data.preparation import source_hash
 from synergen.data.sources import find_source
@@ -35,8 +35,9 @@ Runs = dict[str, list[RunSpec]]
 """The runs of each method."""
 
 
-def add_arguments(p: argparse.ArgumentParser, scale: str, needs_table: bool = True) -> None:
-    """The arguments of `Campaign.asked`; `scale` is the default."""
+def add_arguments(p: argparse.ArgumentParser, scale: str | None, needs_table: bool = True) -> None:
+    """The arguments of `Campaign.asked`; `scale` is the default, None where scale and seeds follow from what is on
+    record."""
     p.add_argument(
         "--table",
         type=int,
@@ -55,9 +56,11 @@ def add_arguments(p: argparse.ArgumentParser, scale: str, needs_table: bool = Tr
         metavar="NAME",
         help="epoch budget and patience, the same for every model: smoke, sketch or short (a few epochs, for many like "
         f"rows), cpu (until validation stops improving) or paper (for GPUs); see benchmarks/specs/scales.yaml; default "
-        f"{scale}",
+        f"{scale or 'that of most runs on record'}",
     )
-    p.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds 0..N-1 of every run; default 1")
+    seeds = 1 if scale else None
+    text = f"seeds 0..N-1 of every run; default {seeds or 'all on record'}"
+    p.add_argument("--seeds", type=int, default=seeds, metavar="N", help=text)
     p.add_argument(
         "--encoder",
         metavar="NAME",
@@ -177,22 +180,23 @@ class Campaign:
 
     def show(self, screen: Console, as_json: bool, finished: Mapping[str, Run | None]) -> None:
         """Print the table of what is finished, and write it with its plots."""
-        runs, excluded = self._intact(finished)
-        table = build(self.spec, runs, registry_tasks(), self.name, excluded)
+        material = self.material(finished, self.shown)
+        table = material.table
         if as_json:
             print(json.dumps(to_json(table), ensure_ascii=False))
         else:
             for part in console_table(table):
                 screen.print(part)
         out = self.store.folder
-        written = write(table, out / "tables", self.stem) + write_plots(table, runs, out / "plots" / self.stem)
+        written = write(table, out / "tables", self.stem) + self._write_plots(material)
         screen.print(f"written: {', '.join(str(path) for path in written)}", soft_wrap=True)
 
-    def _intact(self, finished: Mapping[str, Run | None]) -> tuple[dict[str, list[Run]], list[str]]:
-        """Runs by method, but for those whose files are damaged or were edited, and a line for each of these."""
-        runs: dict[str, list[Run]] = {method: [] for method in self.shown}
+    def material(self, finished: Mapping[str, Run | None], asked: Runs) -> Material:
+        """The table of what is finished of some runs, and the runs that stand in it; lines under it name those that do
+        not, because their files are damaged, were edited, or do not belong with the others."""
+        runs: dict[str, list[Run]] = {method: [] for method in asked}
         excluded = []
-        for method, specs in self.shown.items():
+        for method, specs in asked.items():
             for spec in specs:
                 run = finished[spec.id]
                 if run is None:
@@ -202,19 +206,20 @@ class Campaign:
                     excluded.append(line)
                 else:
                     runs[method].append(run)
-        return runs, excluded
+        table = build(self.spec, runs, registry_tasks(), self.name, excluded)
+        used = {run_id for row in table.rows for run_id in row.runs}
+        standing = {method: [run for run in own if run.record["id"] in used] for method, own in runs.items()}
+        return Material(table, standing, self.source, self.store.folder)
 
-
-def write_plots(table: Table, runs: dict[str, list[Run]], stem: Path) -> list[Path]:
-    """What joint training gains and costs, where a table has models trained both ways; and the calibration of the
-    method that is read from the ranking head, of its first seed."""
-    written = plot_tradeoff(table, stem.with_name(f"{stem.name}.tradeoff.png"))
-    read = (run for row in table.spec.rows if row.head == RANKING for run in runs.get(row.method, ()))
-    run = next((run for run in read if "calibration" in run.record), None)
-    if run is None:
-        return written
-    title = f"Click probability of the ranking head\n{table.dataset}, seed {run.record['seed']}"
-    return written + plot_calibration(run, stem.with_name(f"{stem.name}.calibration.png"), title)
+    def _write_plots(self, material: Material) -> list[Path]:
+        """What joint training gains and costs, where a table has models trained both ways, and calibration, where
+        records have it; `benchmarks/plot.py` draws the others."""
+        both_ways = tradeoff.trained_both_ways(material.table)
+        wanted = {"tradeoff": tradeoff.PLOT} if both_ways else {}
+        if calibration.calibrated(material) is not None:
+            wanted["calibration"] = calibration.PLOT
+        drawn = (plot.write(plot.data(material), material, self.stem, name) for name, plot in wanted.items())
+        return [path for paths in drawn for path in paths]
 
 
 def dataset_name(name_or_folder: str) -> str:

@@ -1,5 +1,7 @@
 """How figures for a paper look. Nothing here touches pyplot, so importing it chooses no backend for anybody else."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +30,38 @@ STYLE: dict[Any, Any] = {
     "ytick.labelcolor": "black",
     "pdf.fonttype": 42,  # TrueType: publishers refuse Type 3
 }
-ONE_COLUMN = 3.4
+ONE_COLUMN, TWO_COLUMNS = 3.4, 7.0
 """Inches."""
+
+_COLOURS = (*(colour for colour, _ in MARKS), "black")
+_MARKERS = (*(marker for _, marker in MARKS), "X", "<", "*", ">", "p", "h")
+_LINES = ("solid", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How one of many is drawn: marker and face tell them apart without colours."""
+
+    colour: str
+    marker: str
+    line: Any
+    filled: bool
+
+    @property
+    def points(self) -> dict[str, Any]:
+        """Arguments of a plot of points."""
+        face = self.colour if self.filled else "white"
+        return {"color": self.colour, "marker": self.marker, "markerfacecolor": face, "markeredgecolor": self.colour}
+
+
+def marks(names: Iterable[str]) -> dict[str, Mark]:
+    """A mark for each name, by its place; the first 24 differ in marker or face."""
+    counts = (len(_COLOURS), len(_MARKERS), len(_LINES))
+    found = {}
+    for at, name in enumerate(names):
+        colour, marker, line = (at % count for count in counts)
+        found[name] = Mark(_COLOURS[colour], _MARKERS[marker], _LINES[line], at // len(_MARKERS) % 2 == 0)
+    return found
 
 
 def plain(axes: Axes) -> None:
@@ -46,6 +78,6 @@ def save(figure: Figure, path: Path) -> list[Path]:
         UserError: the folder cannot be written.
     """
     pdf = path.with_suffix(".pdf")
-    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=300))
+    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=200))
     write_atomically(pdf, lambda file: figure.savefig(file, format="pdf", metadata={"CreationDate": None}))
     return [path, pdf]

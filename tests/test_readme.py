@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from saved_toys import save_toy_model, toy_vectors
 
-from benchmarks import perf, reproduce, run, tune
+from benchmarks import heads, perf, plot, reproduce, run, tune
 from benchmarks.plan import scales
 from benchmarks.spec import load_spec
 from slurm import sweep
@@ -33,7 +33,7 @@ def test_table_commands_parse(arguments):
     assert options.scale in scales()
 
 
-@pytest.mark.parametrize("command", [tune, reproduce, perf], ids=lambda command: command.__name__)
+@pytest.mark.parametrize("command", [tune, reproduce, perf, plot, heads], ids=lambda command: command.__name__)
 def test_other_commands_parse(command):
     name = f"benchmarks/{command.__name__.rpartition('.')[2]}.py"
     found = [line[line.index(name) + 1 :] for line in COMMANDS if name in line]

@@ -19,6 +19,8 @@ from benchmarks.formats import latex, markdown
 from benchmarks.grids import grid
 from benchmarks.job import execute, retest
 from benchmarks.plan import plan
+from benchmarks.plots import calibration
+from benchmarks.plots.material import Material
 from benchmarks.references import KnownTruth, Reference, knows_truth
 from benchmarks.spec import load_spec
 from benchmarks.tables import Run, Table, build
@@ -253,21 +255,22 @@ def test_a_run_from_training_to_table_and_plot(finished, shop, tmp_path):
     assert any(
         note.startswith("Calibration of the ranking head's click probability, both tasks") for note in table.notes
     )
-    written = campaign.write_plots(table, {RANKED: [loaded]}, tmp_path / "plots" / "table4.shop")
-    assert [path.name for path in written] == ["table4.shop.calibration.png", "table4.shop.calibration.pdf"]
+    material = Material(table, {RANKED: [loaded]}, str(shop), tmp_path)
+    written = calibration.PLOT.write(calibration.PLOT.data(material), material, "table4.shop", "calibration")
+    assert [path.name for path in written] == [f"table4.shop.calibration.{suffix}" for suffix in ("png", "pdf", "csv")]
     assert all(path.stat().st_size > 1000 for path in written)
 
 
 def test_calibration_counts_everything_shown(finished, shop):
-    calibration = finished.record["calibration"]
+    kept = finished.record["calibration"]
     dataset = load_dataset(str(shop), search_share=0.0, split="time")
     assert isinstance(dataset.split, TimeSplit)
     shown, test = dataset.split.impressions, dataset.split.part_of_request() == 2
-    assert calibration[BOTH]["n"] == (shown.items[test] > 0).sum()
-    assert calibration[BOTH]["click_rate"] == pytest.approx((shown.outcomes[test] > 0).sum() / calibration[BOTH]["n"])
-    assert calibration["search"]["n"] + calibration["recommendation"]["n"] == calibration[BOTH]["n"]
-    assert calibration[BOTH]["floor"] is None  # nobody knows the truth of this log
-    assert set(calibration["reliability"]) == {"ranking head", "rescaled"}
+    assert kept[BOTH]["n"] == (shown.items[test] > 0).sum()
+    assert kept[BOTH]["click_rate"] == pytest.approx((shown.outcomes[test] > 0).sum() / kept[BOTH]["n"])
+    assert kept["search"]["n"] + kept["recommendation"]["n"] == kept[BOTH]["n"]
+    assert kept[BOTH]["floor"] is None  # nobody knows the truth of this log
+    assert set(kept["reliability"]) == {"ranking head", "rescaled"}
     json.dumps(finished.record, allow_nan=False)
 
 

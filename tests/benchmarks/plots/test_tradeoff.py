@@ -1,17 +1,18 @@
 """The picture of joint against single-task training. Expected points: the ranks that are put in, N@10 of rank r is
 1 / log2(1 + r)."""
 
-import csv
 from math import log2
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from matplotlib.image import imread
+from plot_records import drawn, shows
 
+from benchmarks.plots import tradeoff
+from benchmarks.plots.material import Material
+from benchmarks.plots.tradeoff import ALONE, TOGETHER, points, trained_both_ways
 from benchmarks.tables import Run, Table, build, load_spec
-from benchmarks.tradeoff import ALONE, TOGETHER, plot_tradeoff, points
+from synergen.errors import UserError
 
 SPEC = load_spec(6)
 BOTH = frozenset({"recommendation", "search"})
@@ -50,21 +51,30 @@ def test_points_are_pairs_of_single_tasks_and_joint_trainings() -> None:
     assert found == {
         ("SynerGen", TOGETHER): [pytest.approx(n[3]), pytest.approx(n[1])],
         ("SynerGen", ALONE): [pytest.approx(n[2]), pytest.approx(n[4])],
+        ("UniSAR", TOGETHER): [pytest.approx(n[5]), pytest.approx(n[6])],
         ("SASRec", ALONE): [pytest.approx(n[7]), None],
         ("TEM", ALONE): [None, pytest.approx(n[8])],
     }
 
 
-def test_figure_and_data_are_written(tmp_path: Path) -> None:
-    written = plot_tradeoff(table(), tmp_path / "tradeoff.png")
-    assert [path.suffix for path in written] == [".png", ".pdf", ".csv"]
-    assert imread(written[0])[..., :3].std() > 0.05  # something is drawn
-    rows = list(csv.DictReader(written[2].open()))
-    assert [(row["model"], row["training"]) for row in rows] == [(p.model, p.training) for p in points(table())]
-    assert float(rows[0]["recommendation_mean"]) == pytest.approx(0.5)
+def test_the_figure_shows_the_points(tmp_path):
+    [(_, numbers, figure)] = drawn(tradeoff.PLOT, Material(table(), {}, "shop", tmp_path))
+    assert numbers.select("model", "training").rows() == [(point.model, point.training) for point in points(table())]
+    at = {(one["model"], one["training"]): one for one in numbers.iter_rows(named=True)}
+    together, alone = at["SynerGen", TOGETHER], at["SynerGen", ALONE]
+    ends = [(100 * one["recommendation_mean"], 100 * one["search_mean"]) for one in (together, alone)]
+    axes = figure.axes[0]
+    assert shows(axes, ends)  # joined by a line
+    assert shows(axes, ends[:1])
+    faces = {line.get_markerfacecolor() for line in axes.get_lines() if np.allclose(line.get_xydata(), [ends[1]])}
+    assert faces == {"white"}
+    assert shows(axes, [(100 * at["SASRec", ALONE]["recommendation_mean"], 0)])  # on the axis
+    assert shows(axes, [(0, 100 * at["TEM", ALONE]["search_mean"])])
 
 
-def test_nothing_is_drawn_where_no_model_was_trained_both_ways(tmp_path: Path) -> None:
+def test_a_table_with_one_model_of_both_tasks_has_no_trade_off(tmp_path):
     only = build(SPEC, {"SynerGen": [run("SynerGen", "a", {"recommendation": 3, "search": 1})]}, REGISTRY)
-    assert plot_tradeoff(only, tmp_path / "tradeoff.png") == []
-    assert list(tmp_path.iterdir()) == []
+    assert not trained_both_ways(only)
+    assert trained_both_ways(table())
+    with pytest.raises(UserError, match="fewer than two models"):
+        list(tradeoff.PLOT.data(Material(only, {}, "shop", tmp_path)))
