@@ -140,8 +140,14 @@ def train(
     Raises:
         Interrupted: `stop` said yes.
         UserError: the loss or the gradient of a step is not finite. The step is not taken; the last checkpoint stays,
-            and beside it, in `.failed.pt`, are the batch and the weights that it met.
+            and beside it, in `.failed.pt`, are the batch and the weights that it met. Or several GPUs are to update
+            rows.
     """
+    if config.row_updates and distributed.world() > 1 and device.startswith("cuda"):
+        raise UserError(
+            "NCCL does not sum the sparse gradients that row_updates makes: set training.row_updates to false, or "
+            "spread the item vectors over the processes (SynerGen: embedding: torchrec)"
+        )
     optimiser = make_optimiser(model, _rates(config), config.weight_decay, config.row_updates, config.beta2)
     dtype = autocast_dtype(device, config.precision)
     loss_of = distributed.shared(model) if distributed.world() > 1 else None

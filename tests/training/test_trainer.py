@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from synergen import distributed
 from synergen.contract import Batch, Histories, Recommender, Slates
 from synergen.errors import UserError
 from synergen.training.checkpoint import load_checkpoint, save_checkpoint
@@ -290,6 +291,14 @@ def half_a_write(state: object, path: Path) -> None:
     """Stands for torch.save: ctrl-C arrives when half of the file is written."""
     path.write_bytes(b"half")
     raise KeyboardInterrupt
+
+
+def test_several_gpus_do_not_update_rows(tmp_path, monkeypatch):
+    """NCCL sums no sparse tensors (pytorch issue 22400); the refusal comes before a GPU is asked for anything."""
+    monkeypatch.setattr(distributed, "world", lambda: 2)
+    config = TrainingConfig(row_updates=True)
+    with pytest.raises(UserError, match="set training.row_updates to false"):
+        train(Slope(), config, one_batch, 1, closeness, seed=5, checkpoint=tmp_path / "c.pt", device="cuda:0")
 
 
 def test_ctrl_c_in_the_middle_of_a_write_leaves_the_checkpoint_before(tmp_path, monkeypatch):
