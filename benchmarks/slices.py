@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.differences import cases
 from synergen.contract import Task
 from synergen.data.dataset import Dataset
 from synergen.data.splits import DAY, EventSplit, Part
 from synergen.errors import UserError
+from synergen.evaluation.cases import cases
 from synergen.evaluation.intervals import Interval, interval
 from synergen.evaluation.slates import SlateRanks
 from synergen.events import EventLog

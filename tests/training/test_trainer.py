@@ -297,7 +297,7 @@ def test_several_gpus_do_not_update_rows(tmp_path, monkeypatch):
     """NCCL sums no sparse tensors (pytorch issue 22400); the refusal comes before a GPU is asked for anything."""
     monkeypatch.setattr(distributed, "world", lambda: 2)
     config = TrainingConfig(row_updates=True)
-    with pytest.raises(UserError, match="set training.row_updates to false"):
+    with pytest.raises(UserError, match=r"set training\.row_updates to false"):
         train(Slope(), config, one_batch, 1, closeness, seed=5, checkpoint=tmp_path / "c.pt", device="cuda:0")
 
 
