@@ -128,8 +128,10 @@ def _markdown_table(panel: Panel, at: int) -> str:
 
 
 def latex(grid: Grid, label: str) -> str:
-    """A `table` environment for a document that loads booktabs and graphicx."""
+    """A `table` environment for a document that loads booktabs and graphicx. Notes on the protocol, the data and the
+    marks are printed; the others are comments, to be uncommented where a paper has room."""
     caption = " ".join(part for part in (f"{grid.title}.", grid.heading, grid.legend) if part)
+    notes = [(note.startswith(_PRINTED_NOTES), rf"{note.translate(_LATEX)}\par") for note in grid.notes]
     return "\n".join(
         [
             r"% Needs \usepackage{booktabs} and \usepackage{graphicx}.",
@@ -140,7 +142,7 @@ def latex(grid: Grid, label: str) -> str:
             *chain.from_iterable(_latex_panel(panel) for panel in grid.panels),
             r"\par\smallskip",
             r"\begin{minipage}{\linewidth}\footnotesize\raggedright",
-            *(rf"{note.translate(_LATEX)}\par" for note in grid.notes),
+            *(line if printed else f"% {line}" for printed, line in notes),
             r"\end{minipage}",
             r"\end{table}",
             "",
@@ -148,7 +150,29 @@ def latex(grid: Grid, label: str) -> str:
     )
 
 
+_PRINTED_NOTES = ("Protocol:", "Data:", "Data set is", "†:")
+_MOST_COLUMNS = 6
+"""Beside one another, each with an interval and the paper's number: more are too small to be read."""
+
+
 def _latex_panel(panel: Panel) -> list[str]:
+    """The panel's columns in as many tabulars, one below the other, as it takes."""
+    stacks: list[list[int]] = [[]]
+    for at, columns in enumerate(panel.columns):
+        taken = sum(len(panel.columns[before].titles) for before in stacks[-1])
+        if taken and taken + len(columns.titles) > _MOST_COLUMNS:
+            stacks.append([])
+        stacks[-1].append(at)
+    lines = [rf"\par\medskip {panel.name.translate(_LATEX)}\par\smallskip"] if panel.name else []
+    for number, stack in enumerate(stacks):
+        lines += [r"\par\medskip"] if number else []
+        lines += _tabular(panel, stack, only_applying=len(stacks) > 1)
+    return lines
+
+
+def _tabular(panel: Panel, stack: list[int], only_applying: bool) -> list[str]:
+    """Some of a panel's groups of columns; rows to which none of these applies may be left out."""
+
     def shown(cell: Cell) -> str:
         ours = cell.ours.translate(_LATEX)
         ours = rf"\textbf{{{ours}}}" if cell.best else rf"\underline{{{ours}}}" if cell.second else ours
@@ -158,29 +182,30 @@ def _latex_panel(panel: Panel) -> list[str]:
     def row(cells: list[str]) -> str:
         return " & ".join(cells) + r" \\"
 
+    groups = [panel.columns[at] for at in stack]
     left = 1 + len(panel.states)
-    width = left + sum(len(columns.titles) for columns in panel.columns)
+    width = left + sum(len(columns.titles) for columns in groups)
     body = []
-    if any(columns.name for columns in panel.columns):
+    if any(columns.name for columns in groups):
         start, rules, names = left + 1, [], [""] * left
-        for columns in panel.columns:
+        for columns in groups:
             end = start + len(columns.titles) - 1
             names.append(rf"\multicolumn{{{end - start + 1}}}{{c}}{{{(columns.name or '').translate(_LATEX)}}}")
             rules.append(rf"\cmidrule(lr){{{start}-{end}}}")
             start = end + 1
         body += [row(names), " ".join(rules)]
-    titles = (*panel.states, *chain.from_iterable(columns.titles for columns in panel.columns))
+    titles = (*panel.states, *chain.from_iterable(columns.titles for columns in groups))
     body.append(row(["Method", *(title.translate(_LATEX) for title in titles)]))
-    for group, lines in groupby(panel.lines, key=lambda line: line.group):
+    chosen = [(line, [cell for at in stack for cell in line.cells[at]]) for line in panel.lines]
+    if only_applying:
+        chosen = [(line, cells) for line, cells in chosen if any(cell.ours != NOT_APPLICABLE for cell in cells)]
+    for group, lines in groupby(chosen, key=lambda one: one[0].group):
         body.append(r"\midrule")
         if group:
             body.append(row([rf"\multicolumn{{{width}}}{{l}}{{\emph{{{group}}}}}"]))
-        for line in lines:
-            cells = (*line.states, *chain.from_iterable(line.cells))
-            body.append(row([line.method.translate(_LATEX), *map(shown, cells)]))
+        body += [row([line.method.translate(_LATEX), *map(shown, (*line.states, *cells))]) for line, cells in lines]
     return [
-        *([rf"\par\medskip {panel.name.translate(_LATEX)}\par\smallskip"] if panel.name else []),
-        r"\resizebox{\linewidth}{!}{%",
+        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         rf"\begin{{tabular}}{{{'l' * left}{'c' * (width - left)}}}",
         r"\toprule",
         *body,

@@ -22,7 +22,6 @@ if __package__ in (None, ""):  # python benchmarks/heads.py, without installatio
 
 from baselines.registry import build
 from benchmarks.campaign import RESULTS
-from benchmarks.differences import cases
 from benchmarks.evaluator import RankingHead, evaluator_for, has_ranking_head, means
 from benchmarks.inputs import load_for, tasks_of_run
 from benchmarks.views import RANKING, RETRIEVAL, View, has_slates
@@ -31,6 +30,7 @@ from synergen.contract import Requests, dot_scores
 from synergen.data.dataset import Dataset
 from synergen.data.splits import Part
 from synergen.errors import UserError
+from synergen.evaluation.cases import cases
 from synergen.evaluation.ranking import Scorer
 from synergen.files import write_text
 from synergen.model.synergen import SynerGen

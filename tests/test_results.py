@@ -1,6 +1,8 @@
 """The tables in results/ are what their records give today."""
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,21 @@ def test_a_shipped_table_is_a_function_of_its_records(path):
     spec = load_spec(shipped["table"]).fitting(impressions=shipped["protocol"].get("split") == "time")
     table = build(spec, runs, registry_tasks(), shipped["dataset"])
     assert to_json(table) == shipped
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX: apt-get install texlive-latex-recommended")
+def test_shipped_tables_compile_as_they_are(tmp_path):
+    """One document that inputs all of them, each of which fits into a page: no box is wider than the text."""
+    paths = sorted((RESULTS / "tables").glob("*.tex"))
+    inputs = "\n".join(rf"\input{{{path}}}\clearpage" for path in paths)
+    packages = r"\usepackage{booktabs}\usepackage{graphicx}"
+    document = rf"\documentclass{{article}}{packages}\begin{{document}}{inputs}\end{{document}}"
+    (tmp_path / "all.tex").write_text(document)
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", timeout=120)
+    assert said.returncode == 0, said.stdout[-2000:]
+    assert f"({len(paths)} pages" in said.stdout
+    assert "Overfull \\hbox" not in said.stdout
 
 
 def test_no_record_names_a_place_of_the_machine_that_made_it():

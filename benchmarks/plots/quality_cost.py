@@ -9,13 +9,13 @@ import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from benchmarks.differences import cases
 from benchmarks.facts import facts_of
 from benchmarks.plots.drawing import Part, Plot
 from benchmarks.plots.layout import below, logarithmic
 from benchmarks.plots.material import Material
 from benchmarks.tables import Row
 from synergen.errors import UserError
+from synergen.evaluation.cases import cases
 from synergen.plot_style import GREY, TWO_COLUMNS, Mark, plain
 
 LEAST_SECONDS = 0.05

@@ -6,11 +6,11 @@ import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 
-from benchmarks.differences import cases
 from benchmarks.plots.drawing import Part, Plot
 from benchmarks.plots.layout import below_lines
 from benchmarks.plots.material import Material
 from synergen.errors import UserError
+from synergen.evaluation.cases import cases
 from synergen.plot_style import TWO_COLUMNS, Mark, plain
 from synergen.runs import Ranks
 
