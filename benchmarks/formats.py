@@ -128,26 +128,32 @@ def _markdown_table(panel: Panel, at: int) -> str:
 
 
 def latex(grid: Grid, label: str) -> str:
-    """A `table` environment for a document that loads booktabs and graphicx. Notes on the protocol, the data and the
-    marks are printed; the others are comments, to be uncommented where a paper has room."""
-    caption = " ".join(part for part in (f"{grid.title}.", grid.heading, grid.legend) if part)
+    """`table` environments, of two tabulars each at most, for a document that loads booktabs and graphicx. Notes on the
+    protocol, the data and the marks are printed; the others are comments, to be uncommented where a paper has room."""
+    about = " ".join(part for part in (f"{grid.title}.", grid.heading, grid.legend) if part)
     notes = [(note.startswith(_PRINTED_NOTES), rf"{note.translate(_LATEX)}\par") for note in grid.notes]
-    return "\n".join(
-        [
-            r"% Needs \usepackage{booktabs} and \usepackage{graphicx}.",
+    below = [
+        r"\par\smallskip",
+        r"\begin{minipage}{\linewidth}\scriptsize\raggedright",
+        *(line if printed else f"% {line}" for printed, line in notes),
+        r"\end{minipage}",
+    ]
+    lines = [r"% Needs \usepackage{booktabs} and \usepackage{graphicx}."]
+    parts = [(panel, part) for panel in grid.panels for part in _parts(panel)]
+    for number, (panel, part) in enumerate(parts, start=1):
+        what = panel.name or " and ".join(name for at in chain(*part) if (name := panel.columns[at].name))
+        caption = about if number == 1 else f"{grid.title}: {what}."
+        name = label if number == 1 else f"{label}-{number}"
+        lines += [
             r"\begin{table}[tp]",
-            r"\centering",
+            r"\centering\footnotesize",
             rf"\caption{{{caption.translate(_LATEX)}}}",
-            rf"\label{{tab:{re.sub('[^A-Za-z0-9.:-]+', '-', label)}}}",
-            *chain.from_iterable(_latex_panel(panel) for panel in grid.panels),
-            r"\par\smallskip",
-            r"\begin{minipage}{\linewidth}\footnotesize\raggedright",
-            *(line if printed else f"% {line}" for printed, line in notes),
-            r"\end{minipage}",
+            rf"\label{{tab:{re.sub('[^A-Za-z0-9.:-]+', '-', name)}}}",
+            *chain.from_iterable((r"\par\medskip", *_tabular(panel, stack)) for stack in part),
+            *(below if number == 1 else ()),
             r"\end{table}",
-            "",
         ]
-    )
+    return "\n".join([*lines, ""])
 
 
 _PRINTED_NOTES = ("Protocol:", "Data:", "Data set is", "†:")
@@ -155,23 +161,19 @@ _MOST_COLUMNS = 6
 """Beside one another, each with an interval and the paper's number: more are too small to be read."""
 
 
-def _latex_panel(panel: Panel) -> list[str]:
-    """The panel's columns in as many tabulars, one below the other, as it takes."""
+def _parts(panel: Panel) -> list[list[list[int]]]:
+    """The panel's groups of columns, by number, in as many tabulars as it takes, two of which share a page."""
     stacks: list[list[int]] = [[]]
     for at, columns in enumerate(panel.columns):
         taken = sum(len(panel.columns[before].titles) for before in stacks[-1])
         if taken and taken + len(columns.titles) > _MOST_COLUMNS:
             stacks.append([])
         stacks[-1].append(at)
-    lines = [rf"\par\medskip {panel.name.translate(_LATEX)}\par\smallskip"] if panel.name else []
-    for number, stack in enumerate(stacks):
-        lines += [r"\par\medskip"] if number else []
-        lines += _tabular(panel, stack, only_applying=len(stacks) > 1)
-    return lines
+    return [stacks[at : at + 2] for at in range(0, len(stacks), 2)]
 
 
-def _tabular(panel: Panel, stack: list[int], only_applying: bool) -> list[str]:
-    """Some of a panel's groups of columns; rows to which none of these applies may be left out."""
+def _tabular(panel: Panel, stack: list[int]) -> list[str]:
+    """Some of a panel's groups of columns, without rows to which none of these applies."""
 
     def shown(cell: Cell) -> str:
         ours = cell.ours.translate(_LATEX)
@@ -197,9 +199,8 @@ def _tabular(panel: Panel, stack: list[int], only_applying: bool) -> list[str]:
     titles = (*panel.states, *chain.from_iterable(columns.titles for columns in groups))
     body.append(row(["Method", *(title.translate(_LATEX) for title in titles)]))
     chosen = [(line, [cell for at in stack for cell in line.cells[at]]) for line in panel.lines]
-    if only_applying:
-        chosen = [(line, cells) for line, cells in chosen if any(cell.ours != NOT_APPLICABLE for cell in cells)]
-    for group, lines in groupby(chosen, key=lambda one: one[0].group):
+    applying = [(line, cells) for line, cells in chosen if any(cell.ours != NOT_APPLICABLE for cell in cells)]
+    for group, lines in groupby(applying, key=lambda one: one[0].group):
         body.append(r"\midrule")
         if group:
             body.append(row([rf"\multicolumn{{{width}}}{{l}}{{\emph{{{group}}}}}"]))

@@ -32,7 +32,7 @@ def test_a_shipped_table_is_a_function_of_its_records(path):
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX: apt-get install texlive-latex-recommended")
 def test_shipped_tables_compile_as_they_are(tmp_path):
-    """One document that inputs all of them, each of which fits into a page: no box is wider than the text."""
+    """One document that inputs all of them, none wider than its text or longer than a page."""
     paths = sorted((RESULTS / "tables").glob("*.tex"))
     inputs = "\n".join(rf"\input{{{path}}}\clearpage" for path in paths)
     packages = r"\usepackage{booktabs}\usepackage{graphicx}"
@@ -41,8 +41,9 @@ def test_shipped_tables_compile_as_they_are(tmp_path):
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
     said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", timeout=120)
     assert said.returncode == 0, said.stdout[-2000:]
-    assert f"({len(paths)} pages" in said.stdout
-    assert "Overfull \\hbox" not in said.stdout
+    assert "Output written on all.pdf" in said.stdout
+    for complaint in ("Overfull \\hbox", "Float too large"):
+        assert complaint not in said.stdout
 
 
 def test_no_record_names_a_place_of_the_machine_that_made_it():

@@ -379,8 +379,8 @@ def test_latex_is_well_formed(number: int, table: Table) -> None:
     for at, (body, stack) in enumerate(zip(text.split("\\toprule")[1:], stacks, strict=False)):
         body = body.split("\\bottomrule")[0]
         rows = [line for line in body.splitlines() if line.endswith("\\\\") and "multicolumn" not in line]
-        cells = [line.cells[at] if wide else () for line in shown.panels[0].lines]
-        applying = sum(not wide or any(cell.ours != "–" for cell in one) for one in cells)
+        cells = [line.cells[at] if wide else chain(*line.cells) for line in shown.panels[0].lines]
+        applying = sum(any(cell.ours != "–" for cell in one) for one in cells)
         assert len(rows) == 1 + applying
         columns = 1 + len(shown.panels[0].states) + len(stack)
         assert {line.replace("\\&", "").count("&") + 1 for line in rows} == {columns}
