@@ -63,7 +63,8 @@ def parser(needs_table: bool = True) -> argparse.ArgumentParser:
     p.add_argument(
         "--report",
         action="store_true",
-        help="write report.html, one page of all tables, figures and runs that --out holds, and stop; trains nothing",
+        help="write report.html, one page of all tables, figures and runs that --out holds, and REPRODUCIBILITY.md, a "
+        "verdict on each claim of the paper, and stop; trains nothing",
     )
     p.add_argument("--workers", type=int, metavar="N", help="runs side by side; default one a core, one on a GPU")
     p.add_argument(
@@ -113,8 +114,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _report(options: argparse.Namespace) -> None:
-    path = write_report(options.out)
-    page().print(f"written: {path}, {path.stat().st_size / 1e6:.1f} MB", soft_wrap=True)
+    paths = write_report(options.out)
+    page().print(f"written: {', '.join(map(str, paths))}", soft_wrap=True)
 
 
 def _together(options: argparse.Namespace) -> None:

@@ -7,27 +7,32 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from benchmarks.report.claims import Finding, findings, write_reproducibility
 from benchmarks.report.contents import SUBJECT, Contents, Table, contents
 from synergen.data.sources import find_source
 from synergen.errors import UserError
 from synergen.files import write_text
+from synergen.runs import RunStore
 
 _FOLDER = Path(__file__).resolve().parent
 _CURVE_WIDTH, _CURVE_HEIGHT = 320, 90
 
 
-def write_report(results: Path) -> Path:
-    """Write report.html of a results folder and return its path.
+def write_report(results: Path) -> list[Path]:
+    """Write report.html and REPRODUCIBILITY.md of a results folder and return their paths.
 
     Raises:
         UserError: there are no tables, one cannot be read, or the folder cannot be written.
     """
-    path = results / "report.html"
-    write_text(path, html(contents(results)))
-    return path
+    page, claims = results / "report.html", results / "REPRODUCIBILITY.md"
+    shown = contents(results)
+    found = findings(shown.tables, RunStore(results))
+    write_text(page, html(shown, found))
+    write_reproducibility(found, claims)
+    return [page, claims]
 
 
-def html(shown: Contents) -> str:
+def html(shown: Contents, found: Sequence[Finding] = ()) -> str:
     """The page as text."""
     templates = Environment(
         loader=FileSystemLoader(_FOLDER),
@@ -41,6 +46,7 @@ def html(shown: Contents) -> str:
     known = {record["id"] for record in shown.runs}
     return template.render(
         shown=shown,
+        findings=found,
         subject=SUBJECT,
         known=known,
         missing=list(_missing(shown.tables)),
