@@ -1,5 +1,6 @@
 """What the README tells people to type is accepted by the programs it names."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -20,6 +21,25 @@ BLOCKS = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
 COMMANDS = [shlex.split(line, comments=True) for block in BLOCKS for line in block.splitlines() if line.strip()]
 
 
+def test_the_main_table_has_the_numbers_of_the_results():
+    """Mean, half-width and seeds of N@10 in the JSON of Table 2, to two digits of a percent; the best one is bold."""
+    head, _, *lines = re.search(r"(?:^\|.*\n)+", README.partition("## Results today")[2], re.MULTILINE)[0].splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in (head, *lines)]
+    for column, dataset in enumerate(cells[0][1:], start=1):
+        rows = json.loads((ROOT / "results" / "tables" / f"table2.{dataset}.json").read_text())["rows"]
+        found = {row["method"]: (row["metrics"]["N@10"], row["seeds"]) for row in rows if row["metrics"]}
+        best = max(value["mean"] for value, _ in found.values())
+        for method, *shown in cells[1:]:
+            if method not in found:
+                assert shown[column - 1] == ""
+                continue
+            value, seeds = found.pop(method)
+            mean = f"{100 * value['mean']:.2f}"
+            mean = f"**{mean}**" if value["mean"] == best else mean
+            assert shown[column - 1] == f"{mean} ± {50 * (value['high'] - value['low']):.2f} ({seeds})"
+        assert not found
+
+
 def starting(*words: str) -> list[list[str]]:
     return [command[len(words) :] for command in COMMANDS if command[: len(words)] == list(words)]
 
@@ -28,8 +48,8 @@ def starting(*words: str) -> list[list[str]]:
     "arguments", [a for a in starting("python", "benchmarks/run.py") if a != ["--help"]], ids=" ".join
 )
 def test_table_commands_parse(arguments):
-    options = run.parser().parse_args(arguments)
-    load_spec(options.table)
+    options = run.parser(needs_table="--report" not in arguments).parse_args(arguments)
+    assert options.report or load_spec(options.table)
     assert options.scale in scales()
 
 
