@@ -226,4 +226,6 @@ def why_not_sharded(spec: RunSpec) -> str | None:
         return "items of text alone have no table to be sharded"
     if spec.settings["retrieval_loss"] == "full_softmax":
         return "a softmax over all items reads the whole table; a sharded one takes retrieval_loss: infonce"
+    if spec.settings["hard"] == "mined" and spec.settings["alpha"] < 1:
+        return "mined negatives are searched in the whole table; a sharded one takes another kind of hard ones"
     return None
