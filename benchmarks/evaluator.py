@@ -18,7 +18,7 @@ from synergen.data.slates import SlateQuestion
 from synergen.data.splits import EventSplit, Part, PerTask, TimeSplit
 from synergen.evaluation.audit import PopularRanker, SeenRanker, leak_shares
 from synergen.evaluation.metrics import metrics
-from synergen.evaluation.ranking import Report, Scorer, full_ranks, inference, pool_ranks
+from synergen.evaluation.ranking import Report, Scorer, full_ranks, inference, is_spread, pool_ranks
 from synergen.evaluation.slates import ShownItems, SlateRanks, SlateScores, catalogue_ranks, shown_items, slate_ranks
 from synergen.model.synergen import SynerGen
 from synergen.runs import Ranks, RunSpec
@@ -141,7 +141,8 @@ class SlateEvaluator:
         action = len(self.split.log.action_names) - 1 if view.strongest else 1
         rank = catalogue_ranks if view.candidates == "full" else slate_ranks
         with self._scoring(subject, view) as score:
-            return rank(score, self.split, part, view.task, action, max_history=self.max_history, report=report)
+            common: dict[str, Any] = {"max_history": self.max_history, "report": report, "spread": is_spread(subject)}
+            return rank(score, self.split, part, view.task, action, **common)
 
     def shown(self, subject: Scorer, part: Part, view: View, report: Report | None = None) -> ShownItems:
         """Scores of everything that was shown, chosen or not."""

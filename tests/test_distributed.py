@@ -9,19 +9,22 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
 from processes import by_two
-from toys import toy_shop, toy_tables
+from toys import toy_requests, toy_shop, toy_tables
 
 from baselines.registry import build
 from synergen import distributed
 from synergen.contract import Batch, Task
 from synergen.data.batches import training_batches, training_windows
 from synergen.data.dataset import Dataset, prepare
-from synergen.data.splits import Part
+from synergen.data.impressions import with_impressions
+from synergen.data.splits import Part, TimeSplit
+from synergen.evaluation import slates
 from synergen.evaluation.ranking import full_ranks, pool_ranks
 from synergen.raw import validate
 from synergen.runs import RunStore
@@ -71,8 +74,21 @@ def learn(
     return summary, model.state_dict()
 
 
+def slates_of() -> dict[str, np.ndarray]:
+    """Requests, and ranks in slates by the items' own numbers."""
+    interactions, items, impressions = toy_requests(users=40)
+    split = prepare(
+        with_impressions(validate(interactions, items, "toy", "toy"), impressions, "toy"), 0.0, "time"
+    ).split
+    assert isinstance(split, TimeSplit)
+    asked = split, Part.TEST, Task.SEARCH, 1
+    with patch.object(slates, "BATCH_SIZE", 7):
+        found = slates.slate_ranks(lambda question: question.slates.float(), *asked, max_history=5, report=None)
+    return {"requests": found.requests, "in slates": found.ranks}
+
+
 def ranks_of(folder: Path) -> dict[str, np.ndarray]:
-    """Among a pool and among all items, of questions in batches of 7."""
+    """Among a pool, among all items and in slates, of questions in batches of 7."""
     data = shop()
     torch.manual_seed(0)
     model = build("SASRec", data.view(None, None), WITHOUT_DROPOUT)
@@ -80,7 +96,7 @@ def ranks_of(folder: Path) -> dict[str, np.ndarray]:
     pool = np.stack([np.roll(np.arange(1, 21), u) for u in range(data.log.n_users)])
     asked = data.log, data.split, Part.TEST, Task.SEARCH
     among = np.arange(0, data.log.n_users, 2)
-    return {
+    return slates_of() | {
         "pool": pool_ranks(model, *asked, pool, **common),
         "full": full_ranks(model, *asked, **common),
         "among": full_ranks(model, *asked, among=among, **common),

@@ -34,7 +34,7 @@ class Scorer(Protocol):
 def inference(model: Scorer) -> Iterator[Callable[[Requests, Tensor], Tensor]]:
     """The model's scoring function without gradients or dropout; item vectors are computed once."""
     with _at_rest(model):
-        if isinstance(model, DotProductRecommender) and not _spread(model):
+        if isinstance(model, DotProductRecommender) and not is_spread(model):
             items, bias = model.item_vectors(), model.item_bias()
             yield lambda requests, candidates: dot_scores(model.user_vectors(requests), items, bias, candidates)
         else:
@@ -138,14 +138,14 @@ def _rank_by_scores(model: Scorer, n_items: int) -> _Rank:
     return rank
 
 
-def _spread(model: Scorer) -> bool:
+def is_spread(model: object) -> bool:
     """Whether the items of the model are spread over processes, all of which must then ask the same of it."""
     return getattr(model, "first_item", None) is not None
 
 
 def _own(model: Scorer, asked: Iterator[Question]) -> Iterator[Question]:
     """The questions that this process asks."""
-    return asked if _spread(model) else mine(asked)
+    return asked if is_spread(model) else mine(asked)
 
 
 @contextmanager

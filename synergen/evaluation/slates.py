@@ -15,6 +15,7 @@ from torch import Tensor
 from synergen.contract import Task
 from synergen.data.slates import SlateQuestion, slate_question, slate_questions
 from synergen.data.splits import Part, TimeSplit
+from synergen.distributed import gathered, mine
 from synergen.errors import UserError, unknown_name
 from synergen.evaluation.metrics import rank_of_positive
 from synergen.evaluation.ranking import SCORES_AT_ONCE, Report
@@ -85,8 +86,10 @@ def slate_ranks(
     *,
     max_history: int,
     report: Report | None,
+    spread: bool = False,
 ) -> SlateRanks:
-    """Each item that got `action` or a stronger one, among all that its request showed."""
+    """Each item that got `action` or a stronger one, among all that its request showed. Several processes share the
+    requests, unless the items are `spread` over them: then all must ask everything."""
 
     def ranks(question: SlateQuestion) -> tuple[Tensor, Tensor]:
         rows, columns = question.chosen.nonzero(as_tuple=True)
@@ -94,7 +97,7 @@ def slate_ranks(
         return rows, rank_of_positive(scores[rows], columns, (question.slates == 0)[rows])
 
     questions = slate_questions(split, part, task, action, max_history, BATCH_SIZE)
-    return _collect(ranks, questions, split, len(split.requests(part, task is Task.SEARCH, action)), report)
+    return _collect(ranks, questions, split, len(split.requests(part, task is Task.SEARCH, action)), report, spread)
 
 
 def catalogue_ranks(
@@ -106,9 +109,10 @@ def catalogue_ranks(
     *,
     max_history: int,
     report: Report | None,
+    spread: bool = False,
 ) -> SlateRanks:
     """Each item that got `action` or a stronger one, among all items. Exact; nothing is removed, as people choose again
-    what they chose before."""
+    what they chose before. `spread` as in `slate_ranks`."""
 
     def ranks(question: SlateQuestion) -> tuple[Tensor, Tensor]:
         rows, columns = question.chosen.nonzero(as_tuple=True)
@@ -120,7 +124,7 @@ def catalogue_ranks(
     slots = split.impressions.items.shape[1]  # at most so many rows of scores are held for each request
     batch_size = max(1, min(BATCH_SIZE, SCORES_AT_ONCE // (split.log.n_items * slots)))
     questions = slate_questions(split, part, task, action, max_history, batch_size)
-    return _collect(ranks, questions, split, len(split.requests(part, task is Task.SEARCH, action)), report)
+    return _collect(ranks, questions, split, len(split.requests(part, task is Task.SEARCH, action)), report, spread)
 
 
 @dataclass(frozen=True)
@@ -163,17 +167,19 @@ def _collect(
     split: TimeSplit,
     asked: int,
     report: Report | None,
+    spread: bool,
 ) -> SlateRanks:
     requests, values = [np.empty(0, np.int64)], [np.empty(0)]
     done = 0
-    for question in questions:
+    for question in questions if spread else mine(questions):
         rows, found = ranks(question)
         requests.append(question.at[rows.numpy()])
         values.append(found.numpy())
         done += len(question.at)
         if report:
             report(done, asked)
-    every = np.concatenate(requests)
+    own = np.concatenate(requests), np.concatenate(values)
+    every, ranked = own if spread else map(np.concatenate, zip(*gathered(own), strict=True))
     order = np.argsort(every, kind="stable")
     every = every[order]
-    return SlateRanks(every, split.impressions.users[every], np.concatenate(values)[order])
+    return SlateRanks(every, split.impressions.users[every], ranked[order])
