@@ -150,7 +150,7 @@ def _tune(options: argparse.Namespace, screen: Console) -> None:
     if shares:
         screen.print(importance_lines(shares))
     written = [search.journal, *_pictures(options, search, trials, shares, metric)]
-    table = options.out / "studies" / f"{search.stem}.csv"
+    table = options.out / "studies" / f"{search.shown_as}.csv"
     write_text(table, trials_table(trials, search))
     written.append(table)
     if options.save:
@@ -167,7 +167,7 @@ def _pictures(
 ) -> list[Path]:
     """History with importance and the metric against each value; where there is enough to draw, the two values that
     matter most; where both tasks are sought apart, their front."""
-    stem = options.out / "plots" / f"tuning.{search.stem}.png"
+    stem = options.out / "plots" / f"tuning.{search.shown_as}.png"
     title = f"{search.base.model} on {search.base.dataset}, scale {search.scale}"
     slices, contour, front = (stem.with_suffix(f".{kind}.png") for kind in ("slices", "contour", "pareto"))
     plot_search(stem, trials, shares, metric, title)

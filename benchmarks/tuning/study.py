@@ -73,6 +73,11 @@ class Search:
         return f"{self.base.dataset}.{self.base.model}"
 
     @property
+    def shown_as(self) -> str:
+        """What its pictures and its CSV are named after; a search for both tasks does not replace those for one."""
+        return f"{self.stem}.joint" if self.base.task == "joint" else self.stem
+
+    @property
     def journal(self) -> Path:
         """The file of all searches of this model on this data set."""
         return self.folder / f"{self.stem}.journal"

@@ -129,7 +129,7 @@ def test_both_metrics_apart_and_their_front(wide_shop, files, tmp_path, capsys):
     common += ["--params", "tau", "--trials", "2", "--workers", "1"]
     apart = [*common, "--out", str(tmp_path / "apart"), "--pareto"]
     assert tune.main(apart) == 0
-    assert (tmp_path / "apart" / "plots" / "tuning.shop.SynerGen.pareto.png").stat().st_size > 10_000
+    assert (tmp_path / "apart" / "plots" / "tuning.shop.SynerGen.joint.pareto.png").stat().st_size > 10_000
     assert tune.main([*common, "--out", str(tmp_path / "mean")]) == 0
     searches = [
         tune._search(tune.parser().parse_args(words)) for words in (apart, [*common, "--out", str(tmp_path / "mean")])
