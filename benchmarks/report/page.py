@@ -64,20 +64,22 @@ def _missing(tables: Sequence[Table]) -> list[tuple[str, list[str]]]:
         spec, lines = own[0].spec, []
         if not spec.published:
             continue
-        if spec.paper_dataset not in {table.dataset for table in own}:
+        if spec.paper_dataset and spec.paper_dataset not in {table.dataset for table in own}:
             lines.append(f"The paper's data set, {spec.paper_dataset}, was not run: {_why_not(spec.paper_dataset)}.")
         for table in own:
             pending = dict.fromkeys(method for block in table.blocks for method in block.pending)
-            if pending:
+            if pending and spec.qualitative:
+                lines.append(f"Not built here: {', '.join(pending)}.")
+            elif pending:
                 lines.append(f"{table.dataset}: no run of {', '.join(pending)} is on record.")
         if lines:
             found.append((f"Table {number}", lines))
     return found
 
 
-def _why_not(dataset: str | None) -> str:
+def _why_not(dataset: str) -> str:
     try:
-        find_source(dataset or "")
+        find_source(dataset)
     except UserError:
         return "it is not public"
     return f"it is public (`synergen data prepare {dataset}`), but takes the GPUs that --scale paper is for"
