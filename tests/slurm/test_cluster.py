@@ -83,11 +83,12 @@ def restarts(made: Sweep) -> int:
     return int(found[1])
 
 
-def first_epochs(made: Sweep) -> list[int]:
-    """The first epoch that each start of the job spoke of."""
+def first_steps(made: Sweep) -> list[tuple[int, int]]:
+    """The first epoch and step that each start of the job spoke of."""
     (log,) = made.logs.glob(f"{standing_of(made).job}_0_log.out")
     starts = log.read_text().split("loading")[1:]
-    return [int(found[1]) for start in starts if (found := re.search(r"training epoch (\d+)", start))]
+    said = (re.search(r"training epoch (\d+) of .* step (\d+)/", start) for start in starts)
+    return [(int(found[1]), int(found[2])) for found in said if found]
 
 
 def test_a_sweep_is_an_array_and_its_table_that_of_a_run_here(cluster, shop, tmp_path, capsys):
@@ -165,10 +166,10 @@ def test_whatever_ends_a_job_nothing_is_lost(cluster, make_sweep, tmp_path, caps
     assert restarts(disturbed["undisturbed"]) == 0
     for made in (disturbed["preempted"], disturbed["requeued"], limited):
         assert restarts(made) >= 1
-        assert first_epochs(made)[1] > 1
+        assert first_steps(made)[1] > (1, 1)
     for name in ("killed", "cancelled"):
         assert len(disturbed[name].sent()) == 2
-        assert first_epochs(disturbed[name])[0] > 1
+        assert first_steps(disturbed[name])[0] > (1, 1)
     assert "Caught signal SIGUSR2" in log_of(limited)
     assert "this job is preempted" in log_of(disturbed["preempted"])
 
