@@ -17,7 +17,7 @@ from synergen.runs import RunStore
 SUBJECT = "SynerGen"
 """The method whose standing the page is about."""
 
-_WIDTH, _COLOURS = 1000, 48
+_WIDTH, _COLOURS = 840, 48
 """Of a figure on the page: lines and text need no more, and the page stays small."""
 
 
@@ -140,7 +140,11 @@ def _block(name: str, rows: list[dict[str, Any]]) -> Block:
 def _figure(path: Path, drop: str = "") -> Figure:
     with Image.open(path) as picture:
         height = round(picture.height * _WIDTH / picture.width)
-        small = picture.convert("RGB").resize((_WIDTH, height), Image.Resampling.LANCZOS).quantize(_COLOURS)
+        small = (
+            picture.convert("RGB")
+            .resize((_WIDTH, height), Image.Resampling.LANCZOS)
+            .quantize(_COLOURS, Image.Quantize.MAXCOVERAGE)
+        )
     out = io.BytesIO()
     small.save(out, format="png", optimize=True)
     name = path.stem.removeprefix(drop).replace(".", ", ").replace("-", " ")
