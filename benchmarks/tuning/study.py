@@ -181,6 +181,11 @@ def lost(study: Study, worker: str, retry: bool) -> bool:
     return False
 
 
+def worked(study: Study, worker: str) -> bool:
+    """Whether a worker was ever at a trial."""
+    return any(trial.user_attrs.get(WORKER) == worker for trial in study.get_trials(deepcopy=False))
+
+
 def running(study: Study) -> list[FrozenTrial]:
     """The trials that somebody works on, or did when it was stopped."""
     return study.get_trials(states=(TrialState.RUNNING,))

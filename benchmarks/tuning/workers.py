@@ -14,7 +14,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from benchmarks.execute import child_environment
-from benchmarks.tuning.study import BY_HAND, WHY, WORKER, Search, alone, claim, kept, lost, running
+from benchmarks.tuning.study import BY_HAND, WHY, WORKER, Search, alone, claim, kept, lost, running, worked
 from synergen.errors import UserError
 from synergen.training.trainer import Interrupted
 
@@ -66,7 +66,7 @@ def search_until(
                 for worker in names - pool.alive(names):
                     names.discard(worker)
                     if why := pool.died(worker):
-                        if not lost(study, worker, pool.retries):
+                        if not lost(study, worker, pool.retries) and not worked(study, worker):
                             raise UserError(f"a worker of the search ended before it trained anything: {why}")
                         names.add(pool.start(search, trials))
         finally:
