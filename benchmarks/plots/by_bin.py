@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from benchmarks.plots.drawing import Part, Plot
 from benchmarks.plots.layout import FAINT, small_multiples
 from benchmarks.plots.material import Material
+from benchmarks.plots.on_questions import on_questions
 from benchmarks.slices import (
     GAP_EDGES,
     HISTORY_EDGES,
@@ -19,10 +20,7 @@ from benchmarks.slices import (
     Bin,
     Questions,
     bins,
-    questions_of,
-    reached,
 )
-from synergen.contract import Task
 from synergen.plot_style import Mark
 
 _SCHEMA = {
@@ -40,24 +38,16 @@ def _data(
     Raises:
         UserError: the data set is not here or not that of the records, or its questions are requests with slates.
     """
-    dataset, blocks = material.dataset(), material.main_blocks()
-    for block in blocks:
-        column, rows = material.main_column(block), []
-        questions = questions_of(dataset, Task(str(block.task)))
-        found = of(questions)
-        for row in material.rows(block):
-            ranks, metric = material.ranks(row, column), material.reading(row, column)[1]
-            for at, one in enumerate(found):
-                value = reached(ranks, metric, questions, one.chosen)
-                if value is not None:
-                    rows.append(
-                        (
-                            *(by, f"{block.task} {column}", row.method.method, len(ranks), at, name(one)),
-                            *(int(one.chosen.sum()), value.mean, value.low, value.high),
-                        )
-                    )
-        if rows:
-            yield (str(block.task) if len(blocks) > 1 else ""), pl.DataFrame(rows, _SCHEMA, orient="row")
+
+    def cut(questions: Questions) -> dict[tuple[int, str], np.ndarray]:
+        return {(at, name(one)): one.chosen for at, one in enumerate(of(questions))}
+
+    for part, cells in on_questions(material, cut):
+        rows = [
+            (by, metric, method, seeds, *key, questions, value.mean, value.low, value.high)
+            for metric, method, seeds, key, questions, value in cells
+        ]
+        yield part, pl.DataFrame(rows, _SCHEMA, orient="row")
 
 
 def draw(numbers: pl.DataFrame, title: str, marks: Mapping[str, Mark]) -> Figure:

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 
 from benchmarks.plots.drawing import Part, Plot
 from benchmarks.plots.material import Material
-from benchmarks.slices import HEAD_SHARE, SHORT_HISTORY, Questions, questions_of, reached
-from synergen.contract import Task
+from benchmarks.plots.on_questions import on_questions
+from benchmarks.slices import HEAD_SHARE, SHORT_HISTORY, Questions
 from synergen.plot_style import TWO_COLUMNS, Mark, plain
 
 _SCHEMA = {
@@ -41,23 +41,12 @@ def data(material: Material) -> Iterator[Part]:
     Raises:
         UserError: the data set is not here or not that of the records, or its questions are requests with slates.
     """
-    dataset, blocks = material.dataset(), material.main_blocks()
-    for block in blocks:
-        column, rows = material.main_column(block), []
-        questions = questions_of(dataset, Task(str(block.task)))
-        for row in material.rows(block):
-            ranks, metric = material.ranks(row, column), material.reading(row, column)[1]
-            for name, chosen in slices(questions).items():
-                value = reached(ranks, metric, questions, chosen)
-                if value is not None:
-                    rows.append(
-                        (
-                            *(f"{block.task} {column}", row.method.method, len(ranks), name, int(chosen.sum())),
-                            *(value.mean, value.low, value.high),
-                        )
-                    )
-        if rows:
-            yield (str(block.task) if len(blocks) > 1 else ""), pl.DataFrame(rows, _SCHEMA, orient="row")
+    for part, cells in on_questions(material, slices):
+        rows = [
+            (metric, method, seeds, name, questions, value.mean, value.low, value.high)
+            for metric, method, seeds, name, questions, value in cells
+        ]
+        yield part, pl.DataFrame(rows, _SCHEMA, orient="row")
 
 
 def draw(numbers: pl.DataFrame, title: str, marks: Mapping[str, Mark]) -> Figure:
