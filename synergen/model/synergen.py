@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from synergen.contract import Batch, DataView, DotProductRecommender, Histories, Requests, Slates, Task
+from synergen.contract import Batch, DataView, DotProductRecommender, Histories, Requests, Task
 from synergen.distributed import ids_of_all
 from synergen.errors import UserError
 from synergen.index import ItemIndex, build_index
 from synergen.model import losses
 from synergen.model.config import SynerGenConfig
 from synergen.model.decoder import ContextState, Decoder
+from synergen.model.examples import Asked, Examples, examples_of
 from synergen.model.fusion import INITIAL_STD, Fusion, ItemTable, TextTable
 from synergen.model.negatives import by_popularity, is_chosen, same_query, uniform_except
 from synergen.model.time_rope import TimeRope
@@ -39,35 +40,6 @@ class Encoded:
     def origin(self, times: Tensor) -> Tensor:
         """(B, 1) int64, from where times count: the first event, or the first of `times` (B, E) where there is none."""
         return torch.where(self.valid[:, :1], self.times[:, :1], times[:, :1])
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """E requests of each of B histories."""
-
-    times: Tensor  # (B, E) int64
-    queries: Tensor  # (B, E) int64
-    actions: Tensor  # (B, E) int64
-    visible: Tensor  # (B, E, T) bool: the events of earlier request groups
-
-
-@dataclass(frozen=True)
-class _Examples:
-    """What E requests of each of B sequences can teach: N choices, and C candidates that were ranked."""
-
-    asked: _Asked
-    real: Tensor  # (B, E) bool, false on padding
-    rows: Tensor  # (N,) the sequence of each choice
-    places: Tensor  # (N,) its request, of E
-    items: Tensor  # (N,) what was chosen
-    candidates: Tensor  # (B, E, C)
-    chosen: Tensor  # (B, E, C) bool
-    shown: Tensor | None = None  # (B, E, C) bool, where the candidates are what the user saw
-
-    @property
-    def queries(self) -> Tensor:
-        """(N,) the query of each choice."""
-        return self.asked.queries[self.rows, self.places]
 
 
 @dataclass(frozen=True)
@@ -193,9 +165,9 @@ class SynerGen(DotProductRecommender):
         if self.first_item is None:
             read, catalogue = self._reader(reads)
             encoded = self._encode(events, read)
-            learnt = self._learnt(batch)
+            learnt = examples_of(batch, self.config.ranking_negatives if ranks else 0, self.n_items)
         else:
-            learnt = self._learnt(batch)
+            learnt = examples_of(batch, self.config.ranking_negatives if ranks else 0, self.n_items)
             drawn = self._draw(learnt, None)
             read = self._read_once(events.items, learnt, drawn)
             encoded = self._encode(events, read)
@@ -327,50 +299,12 @@ class SynerGen(DotProductRecommender):
         table = self.items()
         return lambda ids: F.embedding(ids, table), table if full_softmax else None
 
-    def _read_once(self, context: Tensor, learnt: _Examples, drawn: _Drawn) -> Reader:
+    def _read_once(self, context: Tensor, learnt: Examples, drawn: _Drawn) -> Reader:
         """How to read what a step needs of items whose vectors other processes hold, after one exchange with them."""
         needed = [context, learnt.items, learnt.candidates, drawn.easy, drawn.hard]
         ids = torch.cat([context.new_zeros(1), *(some.flatten() for some in needed if some is not None)]).unique()
         vectors = self.items(ids)
         return lambda wanted: F.embedding(torch.searchsorted(ids, wanted.contiguous()), vectors)
-
-    def _learnt(self, batch: Batch) -> _Examples:
-        return self._from_targets(batch) if batch.slates is None else self._from_slates(batch.events, batch.slates)
-
-    def _from_targets(self, batch: Batch) -> _Examples:
-        """Every target event as a request that asked for it; task tokens are made for targets alone."""
-        events = batch.events
-        is_target = batch.targets & events.valid  # (B, T)
-        place, real = _target_places(is_target)  # (B, E), (B, E)
-
-        def at_target(column: Tensor) -> Tensor:
-            return column.gather(1, place)  # (B, E)
-
-        earlier = events.groups[:, None, :] < at_target(events.groups)[:, :, None]  # (B, E, T)
-        asked = _Asked(
-            at_target(events.times),
-            at_target(events.queries),
-            at_target(batch.wanted),
-            earlier & events.valid[:, None, :],
-        )
-        positives = at_target(events.items)
-        candidates = positives[..., None]  # (B, E, 1)
-        if self.ranking_head is not None:
-            drawn = uniform_except(positives, self.config.ranking_negatives, self.n_items)
-            candidates = torch.cat([candidates, drawn], dim=-1)  # (B, E, C)
-        chosen = torch.zeros_like(candidates, dtype=torch.bool)
-        chosen[..., 0] = True
-        rows, places = real.nonzero(as_tuple=True)
-        return _Examples(asked, real, rows, places, positives[real], candidates, chosen)
-
-    def _from_slates(self, events: Histories, slates: Slates) -> _Examples:
-        """Every request and what was chosen from its slate, all of which is ranked."""
-        earlier = events.groups[:, None, :] < slates.groups[:, :, None]  # (B, E, T)
-        asked = _Asked(slates.times, slates.queries, slates.wanted, earlier & events.valid[:, None, :])
-        shown, chosen = slates.shown, slates.chosen
-        rows, places, slots = chosen.nonzero(as_tuple=True)
-        items = slates.items[rows, places, slots]
-        return _Examples(asked, shown.any(-1), rows, places, items, slates.items, chosen, shown)
 
     def _encode(self, events: Histories, read: Reader) -> Encoded:
         """Encode the context tokens fuse[0; item; action]."""
@@ -380,15 +314,15 @@ class SynerGen(DotProductRecommender):
         state = self.decoder.encode(tokens, self.rope(events.times, positions, start))
         return Encoded(state, events.times, events.valid)
 
-    def _ask(self, encoded: Encoded, requests: Requests) -> _Asked:
+    def _ask(self, encoded: Encoded, requests: Requests) -> Asked:
         """One request a history, after all of it."""
         if requests.task is Task.SEARCH and self.queries is None:
             raise UserError("SynerGen: search reads query text vectors and the data have none; encode the query texts")
-        return _Asked(
+        return Asked(
             requests.times[:, None], requests.queries[:, None], requests.actions[:, None], encoded.valid[:, None, :]
         )
 
-    def _attend(self, encoded: Encoded, asked: _Asked, candidates: Tensor | None, read: Reader) -> Tensor:
+    def _attend(self, encoded: Encoded, asked: Asked, candidates: Tensor | None, read: Reader) -> Tensor:
         """Outputs (B, E, 1 + C, D) of the retrieval token and of one ranking token for each candidate (B, E, C).
 
         A request takes the ordinal position of its first event, so that its second event does not give away that there
@@ -406,7 +340,7 @@ class SynerGen(DotProductRecommender):
         rotation = self.rope(times, positions, origin)
         return self.decoder.attend(encoded.state, tokens, rotation, asked.visible)
 
-    def _draw(self, learnt: _Examples, queries: Tensor | None) -> _Drawn:
+    def _draw(self, learnt: Examples, queries: Tensor | None) -> _Drawn:
         """Items that stand against the N choices; `hard: mined` needs the retrieval tokens `queries` (N, D)."""
         config, targets = self.config, learnt.items
         counts = None
@@ -417,7 +351,7 @@ class SynerGen(DotProductRecommender):
             easy = torch.randint(1, self.n_items + 1, (config.easy_negatives,), device=targets.device).unique()
         return _Drawn(easy, counts, self._hard(learnt, queries) if config.alpha < 1 else None)
 
-    def _contrast(self, learnt: _Examples, drawn: _Drawn, n_rows: int, read: Reader) -> _Contrast:
+    def _contrast(self, learnt: Examples, drawn: _Drawn, n_rows: int, read: Reader) -> _Contrast:
         """What stands against the N choices of a batch of `n_rows` sequences."""
         config, n_items = self.config, self.n_items
         targets, rows, easy = learnt.items, learnt.rows, drawn.easy  # (N,), (N,), (K,)
@@ -438,7 +372,7 @@ class SynerGen(DotProductRecommender):
             hard = read(drawn.hard), hard_banned
         return _Contrast(positives, positive_offsets, rows, easy_vectors, easy_offsets, easy_banned, hard)
 
-    def _hard(self, learnt: _Examples, queries: Tensor | None) -> Tensor:
+    def _hard(self, learnt: Examples, queries: Tensor | None) -> Tensor:
         """Hard negatives (N, K') of the N choices, which the retrieval tokens `queries` (N, D) look for."""
         config, targets = self.config, learnt.items
         match config.hard:
@@ -478,15 +412,6 @@ class SynerGen(DotProductRecommender):
         vectors, banned = (part[answered] for part in contrast.hard)
         hard = losses.infonce_own(queries, positives, vectors, config.temperature, banned=banned)
         return config.alpha * easy + (1 - config.alpha) * hard
-
-
-def _target_places(is_target: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the targets of each row are, (B, E) int64 in their order, E the most that a row has; and which of these
-    places hold one, (B, E) bool."""
-    counts = is_target.sum(1, keepdim=True)  # (B, 1)
-    most = max(1, int(counts.max()))
-    place = (~is_target).to(torch.uint8).argsort(dim=1, stable=True)[:, :most]  # (B, E)
-    return place, torch.arange(most, device=place.device) < counts
 
 
 def _initialise(module: nn.Module) -> None:
