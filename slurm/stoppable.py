@@ -1,5 +1,6 @@
 """Work that a cluster may end at any time: told so, it saves its state, and goes on in another job."""
 
+import signal
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -7,6 +8,8 @@ from dataclasses import replace
 from typing import Any, Self
 
 import submitit
+
+from slurm.start import ENDING
 
 
 class Stoppable(ABC):
@@ -35,6 +38,7 @@ class Stoppable(ABC):
         self._error: BaseException | None = None
         self._worker = threading.Thread(target=self._run, daemon=True)
         self._worker.start()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)  # one that came while Python was loading is answered now
         while self._worker.is_alive():  # a signal is answered between two of these
             self._worker.join(0.2)
         if self._error:

@@ -205,4 +205,5 @@ def executor_of(profile: Profile, logs: Path, parameters: dict[str, Any]) -> sub
 
 
 def _python(profile: Profile) -> str:
-    return f"{profile.container} {shlex.quote(sys.executable)}".strip()
+    start = Path(__file__).with_name("start.py")
+    return f"{profile.container} {shlex.quote(sys.executable)} -I {shlex.quote(str(start))}".strip()

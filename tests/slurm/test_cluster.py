@@ -230,6 +230,8 @@ def test_a_search_by_three_workers_of_which_one_is_killed(cluster, shop, tmp_pat
         "hidden_dropout",
         "--scale",
         "smoke",
+        "--set",
+        "training.batch_size=16",
     ]
     there = [*words, "--out", str(tmp_path / "there"), "--executor", "slurm", "--workers", "3"]
     there += ["--slurm", "mem_gb=1", "--slurm", "time_min=10"]
@@ -237,12 +239,13 @@ def test_a_search_by_three_workers_of_which_one_is_killed(cluster, shop, tmp_pat
     killed: list[str] = []
 
     def kill_one() -> None:
-        """A job that is at a trial that is not the first."""
+        """A job that is at the beginning of a trial that is not the first, which has seconds to go."""
         deadline = time.monotonic() + 120
         while not killed and time.monotonic() < deadline:
             time.sleep(0.2)
             for trial in running(study_of(search)) if search.journal.exists() else ():
-                if trial.number and trial.intermediate_values and (worker := trial.user_attrs.get(WORKER)):
+                begun = 0 < len(trial.intermediate_values) <= 3
+                if trial.number and begun and (worker := trial.user_attrs.get(WORKER)):
                     subprocess.run(["scancel", "--signal=KILL", "--full", worker], check=True)
                     killed.append(worker)
                     return
