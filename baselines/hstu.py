@@ -23,7 +23,7 @@ Deviations:
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -35,7 +35,7 @@ from baselines.hstu_layers import BIASES, HSTULayer, Pairs
 from baselines.objectives import ObjectiveSettings
 from baselines.sequences import last_states, refuse_unknown, refuse_unreadable
 from synergen.contract import Batch, DataView, DotProductRecommender, Requests, Task
-from synergen.settings import refuse_below, refuse_no_share, refuse_unlisted
+from synergen.settings import LATER, refuse_below, refuse_no_share, refuse_unlisted
 
 _SPARE_POSITIONS = 11
 """The repository's room for the events to be predicted (10) and one more."""
@@ -64,11 +64,14 @@ class NextItemSettings(ObjectiveSettings):
 
 @dataclass(frozen=True)
 class HSTUSettings(NextItemSettings):
-    """qk_width, v_width: of a head's queries and keys, and of its values. bias: both, time, position or none."""
+    """qk_width, v_width: of a head's queries and keys, and of its values. bias: both, time, position or none. next_time:
+    False withholds when the next event happens, so that the time between two events biases what one reads of the other.
+    """
 
     qk_width: int = 50
     v_width: int = 50
     bias: str = "both"
+    next_time: bool = field(default=True, metadata=LATER)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -158,7 +161,7 @@ class HSTU(NextItemModel):
         )
 
     def states(self, x: Tensor, times: Tensor, next_times: Tensor) -> Tensor:
-        pairs = Pairs.of(times, next_times, len(self.positions))
+        pairs = Pairs.of(times, next_times if self.settings.next_time else times, len(self.positions))
         for layer in self.layers:
             x = layer(x, pairs)
         return x

@@ -103,6 +103,30 @@ def test_the_last_event_is_read_by_the_time_of_the_request(
         torch.testing.assert_close(model.user_vectors(later)[0], expected, rtol=0, atol=1e-6)
 
 
+def test_without_the_next_time_an_event_is_read_at_its_own(
+    make_view: Callable[..., DataView], make_batch: Callable[..., Batch], make_requests: Callable[..., Requests]
+) -> None:
+    """As if each next event came at once; when the last one comes moves neither the user nor the loss."""
+    torch.manual_seed(0)
+    model = HSTU(make_view(), **SMALL, next_time=False).eval()
+    for each in model.layers:
+        torch.nn.init.normal_(each.projection)
+    asked, batch = make_requests(HISTORIES, Task.RECOMMENDATION), make_batch(HISTORIES)
+    assert torch.equal(model.user_vectors(asked), model.user_vectors(replace(asked, times=asked.times + 10**6)))
+    last = torch.arange(batch.events.items.shape[1]) == batch.events.lengths[:, None] - 1  # (B, T)
+    delayed = replace(batch, events=replace(batch.events, times=batch.events.times + 10**6 * last))
+    told = HSTU(make_view(), **SMALL)
+    told.load_state_dict(model.state_dict())
+    torch.manual_seed(1)
+    loss = model.loss(batch)["sampled"]
+    torch.manual_seed(1)
+    assert torch.equal(model.loss(delayed)["sampled"], loss)
+    torch.manual_seed(1)
+    assert not torch.equal(told.eval().loss(delayed)["sampled"], loss)
+    x, times = model._inputs(asked.history.items[:1]), asked.history.times[:1]
+    torch.testing.assert_close(model.states(x, times, times + 99), told.states(x, times, times), rtol=0, atol=0)
+
+
 def test_full_softmax_of_inner_products(make_view: Callable[..., DataView], make_batch: Callable[..., Batch]) -> None:
     """By torch's cross-entropy over the scores of the prefixes, the first event of a row left out."""
     model = HSTU(make_view(), **SMALL, loss="softmax", similarity="dot", temperature=1.0).eval()
