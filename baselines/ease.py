@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy import sparse
+from scipy.linalg import lapack
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -19,8 +20,7 @@ from baselines.item_to_item import ItemToItem
 from synergen.contract import DataView
 from synergen.errors import UserError
 
-_MATRICES = 3
-"""(V + 1, V + 1) held at a time: the Gram matrix, its Cholesky factor, and the inverse."""
+_ROWS_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,13 @@ class EASE(ItemToItem):
     diagonal of zeros.
 
     Raises:
-        UserError: the matrices of so many items do not fit in the machine's memory.
+        UserError: the matrix of so many items does not fit in the machine's memory.
     """
 
     def __init__(self, data: DataView, **settings: Any) -> None:
         super().__init__(data)
         self.settings = EASESettings(**settings)
-        needed, there = 4 * _MATRICES * (data.n_items + 1) ** 2, physical_memory()
+        needed, there = 4 * (data.n_items + 1) ** 2, physical_memory()
         if needed > there:
             raise UserError(
                 f"EASE inverts a matrix of {data.n_items:,} by {data.n_items:,} items, which takes "
@@ -54,15 +54,28 @@ class EASE(ItemToItem):
             )
 
     def fit(self, users: sparse.csr_matrix) -> None:
-        gram = torch.from_numpy((users.T @ users).toarray())  # (V + 1, V + 1)
-        gram.diagonal().add_(self.settings.regularisation)
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
-        self.matrix = inverse.div_(-inverse.diagonal().clone())
+        gram = (users.T @ users).toarray(order="F")  # (V + 1, V + 1)
+        gram[np.diag_indices_from(gram)] += self.settings.regularisation
+        self.matrix = torch.from_numpy(inverted(gram).T)  # symmetric: .T has its rows in one piece
+        self.matrix.div_(-self.matrix.diagonal().clone())
         self.matrix.diagonal().zero_()
 
     def sums(self, histories: sparse.csr_matrix) -> Tensor:
         items, starts = (torch.from_numpy(part.astype(np.int64)) for part in (histories.indices, histories.indptr[:-1]))
         return F.embedding_bag(items, self.matrix, starts, mode="sum")
+
+
+def inverted(matrix: np.ndarray) -> np.ndarray:
+    """The inverse of a symmetric positive definite matrix of float32 in Fortran's order, in the place of the matrix."""
+    factor, failed = lapack.spotrf(matrix, lower=1, overwrite_a=1)
+    assert not failed, "λ > 0 makes the matrix positive definite"
+    inverse, _ = lapack.spotri(factor, lower=1, overwrite_c=1)  # its lower triangle
+    for start in range(0, len(inverse), _ROWS_AT_ONCE):
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        block = inverse[rows, rows]
+        inverse[rows, rows] = np.tril(block) + np.tril(block, -1).T
+        inverse[rows, rows.stop :] = inverse[rows.stop :, rows].T
+    return inverse
 
 
 def physical_memory() -> int:

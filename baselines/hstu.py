@@ -64,8 +64,9 @@ class NextItemSettings(ObjectiveSettings):
 
 @dataclass(frozen=True)
 class HSTUSettings(NextItemSettings):
-    """qk_width, v_width: of a head's queries and keys, and of its values. bias: both, time, position or none. next_time:
-    False withholds when the next event happens, so that the time between two events biases what one reads of the other.
+    """qk_width, v_width: of a head's queries and keys, and of its values. bias: both, time, position or none.
+
+    next_time: False withholds when the next event happens; the time that biases is then that between the two events.
     """
 
     qk_width: int = 50

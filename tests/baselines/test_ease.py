@@ -43,6 +43,17 @@ def test_each_column_is_a_ridge_regression_on_the_other_items(
         assert matrix[j, j] == 0
 
 
+@pytest.mark.parametrize("rows_at_once", [1, 8, 21, 1024])
+def test_the_inverse_takes_the_place_of_the_matrix(rows_at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ease, "_ROWS_AT_ONCE", rows_at_once)
+    x = np.random.default_rng(0).standard_normal((40, V + 1))
+    matrix = np.asfortranarray((x.T @ x).astype(np.float32))
+    expected = np.linalg.inv(matrix.astype(np.float64))
+    inverse = ease.inverted(matrix)
+    assert np.shares_memory(inverse, matrix)
+    np.testing.assert_allclose(inverse, expected, rtol=0, atol=1e-5)
+
+
 def test_the_matrix_is_recboles(users: sparse.csr_matrix, make_view: Callable[..., DataView]) -> None:
     class Log:
         def num(self, field: str) -> int:
@@ -79,10 +90,10 @@ def test_observed_users_are_sets_of_items(make_view: Callable[..., DataView], ma
 def test_a_catalogue_that_does_not_fit_is_refused(
     make_view: Callable[..., DataView], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Three matrices of 21 by 21 numbers of 4 bytes are 5,292 bytes.
-    monkeypatch.setattr(ease, "physical_memory", lambda: 5292)
+    # 21 by 21 numbers of 4 bytes are 1,764 bytes.
+    monkeypatch.setattr(ease, "physical_memory", lambda: 1764)
     EASE(make_view(V))
-    monkeypatch.setattr(ease, "physical_memory", lambda: 5291)
+    monkeypatch.setattr(ease, "physical_memory", lambda: 1763)
     with pytest.raises(UserError, match=r"20 by 20 items.*use ItemKNN"):
         EASE(make_view(V))
 
