@@ -266,6 +266,8 @@ def _tuning_lines(rows: Sequence["Row"], runs: Sequence[Run]) -> Iterable[str]:
                 how = "set by hand"
                 if tuning:
                     how = f"found by {tuning['trials']} trials of Optuna each, on validation at scale {tuning['scale']}"
+                    if "confirmed" in tuning:
+                        how += f", the best of these and those by hand once more at scale {tuning['confirmed']}"
                 methods.setdefault(how, {})[row.method.method] = None
     if methods:
         told = "; ".join(f"{how}: {', '.join(methods[how])}" for how in sorted(methods))

@@ -21,7 +21,7 @@ from synergen.training.trainer import TrainingConfig
 _FOLDER = Path(__file__).resolve().parent
 _SECTIONS = ("settings", "training")
 _LAYERS = ("scales", "datasets")
-_TUNED = (*_SECTIONS, "task", "candidates", "trials", "scale", "study")
+_TUNED = (*_SECTIONS, "task", "candidates", "trials", "scale", "study", "confirmed")
 
 
 @lru_cache
@@ -120,7 +120,7 @@ def tuning_of(spec: RunSpec, scale: str) -> dict[str, Any] | None:
     values = complete_values(spec)
     if not all(found[section].items() <= values[section].items() for section in _SECTIONS):
         return None
-    return {key: found[key] for key in ("trials", "scale", "study")}
+    return {key: found[key] for key in ("trials", "scale", "study", "confirmed") if found[key] is not None}
 
 
 def make_run(

@@ -2,8 +2,9 @@
 
 Every model gets the same number of trials, so that a table compares models and not the care spent on them. Trial 1 has
 the configuration by hand, so what is found is never worse on validation; the others are drawn by Optuna from the
-`search` section of benchmarks/configs/MODEL.yaml, and those that fall behind are pruned. The study is a journal on
-disk: a command that was stopped goes on where it was, and more trials may be asked for later.
+`search` section of benchmarks/configs/MODEL.yaml, and those that fall behind are pruned. What leads after few epochs
+need not lead at the end: with --confirm, the best values and those by hand are trained again at a larger scale. The
+study is a journal on disk: a command that was stopped goes on where it was, and more trials may be asked for later.
 """
 
 import argparse
@@ -11,12 +12,14 @@ import os
 import shlex
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 from optuna.distributions import CategoricalDistribution
+from optuna.study import Study
 from optuna.trial import FrozenTrial
 from rich.console import Console
 
@@ -29,7 +32,7 @@ from benchmarks.inputs import load_for, prepare_for, reads_text, vectors_for
 from benchmarks.plan import make_run, model_file, read_yaml
 from benchmarks.spec import load_spec
 from benchmarks.tuning.display import TuningDisplay, best_trials, importance_lines
-from benchmarks.tuning.findings import best_of, importances, save, trials_table
+from benchmarks.tuning.findings import FINALISTS, best_of, finalists, importances, save, trials_table
 from benchmarks.tuning.plot import plot_contour, plot_pareto, plot_search, plot_slices
 from benchmarks.tuning.space import conditions, search_space
 from benchmarks.tuning.study import Search, kept
@@ -54,6 +57,7 @@ examples:
   python benchmarks/tune.py --model SASRec --dataset ml-100k --trials 8
   python benchmarks/tune.py --model SASRec --dataset ml-100k --trials 16          8 more, in the same study
   python benchmarks/tune.py --model SASRec --dataset ml-100k --trials 16 --save   the best, for all tables from now on
+  python benchmarks/tune.py --model SASRec --dataset ml-100k --trials 16 --confirm cpu --save    the best at their end
   python benchmarks/tune.py --model SynerGen --dataset beauty --trials 8 --scale short --set settings.inputs=id
   python benchmarks/tune.py --model SynerGen --dataset DIR --trials 8 --params alpha,lambda,tau \\
       --set settings.retrieval_loss=infonce --start settings.temperature=0.085     the paper's three, under its own loss
@@ -90,6 +94,11 @@ def parser() -> argparse.ArgumentParser:
         default="smoke",
         metavar="NAME",
         help="epoch budget and patience of a trial, as in run.py; default smoke",
+    )
+    p.add_argument(
+        "--confirm",
+        metavar="SCALE",
+        help=f"train the best {FINALISTS} and the configuration by hand again at this scale; the best of these counts",
     )
     p.add_argument("--table", type=int, default=2, metavar="N", help="whose protocol holds; default 2")
     p.add_argument(
@@ -131,6 +140,7 @@ def _tune(options: argparse.Namespace, screen: Console) -> None:
     if options.trials < 1 or (options.workers is not None and options.workers < 1):
         raise UserError("--trials and --workers must be 1 or more")
     search = _search(options)
+    last = _search(options, options.confirm) if options.confirm else None
     metric = _metric(search.base.protocol)
     screen.print(_opening(search, metric), soft_wrap=True, markup=False)
     with bars(screen) as report:
@@ -142,19 +152,29 @@ def _tune(options: argparse.Namespace, screen: Console) -> None:
     pool: Pool = Processes(options.threads)
     if options.executor == "slurm":
         pool = Jobs(load_profile(options.profile, options.slurm), options.threads)
-    with TuningDisplay(screen, metric, options.trials, workers) as display:
-        study = search_until(search, options.trials, workers, pool, display.show)
+
+    def studied(search: Search, count: int) -> Study:
+        with TuningDisplay(screen, metric, count, workers) as display:
+            return search_until(search, count, workers, pool, display.show)
+
+    study = studied(search, options.trials)
     trials, shares = kept(study), importances(study)
     best_of(trials)
     screen.print(best_trials(trials, metric))
     if shares:
         screen.print(importance_lines(shares))
+    confirmed = None
+    if last:
+        last = replace(last, finalists=finalists(trials))
+        screen.print(_opening(last, metric), soft_wrap=True, markup=False)
+        confirmed = last.scale, kept(studied(last, 1 + len(last.finalists)))
+        screen.print(best_trials(confirmed[1], metric))
     written = [search.journal, *_pictures(options, search, trials, shares, metric)]
     table = options.out / "studies" / f"{search.shown_as}.csv"
     write_text(table, trials_table(trials, search))
     written.append(table)
     if options.save:
-        written.append(save(trials, search, metric, _command(options, search)))
+        written.append(save(trials, search, metric, _command(options, search), confirmed))
     screen.print(f"written: {', '.join(str(path) for path in written)}", soft_wrap=True)
 
 
@@ -184,7 +204,9 @@ def _pictures(
     return written
 
 
-def _search(options: argparse.Namespace) -> Search:
+def _search(options: argparse.Namespace, scale: str | None = None) -> Search:
+    """What is searched, at the scale asked for or another one."""
+    scale = scale or options.scale
     source = find_source(options.dataset)
     protocol = protocol_for(source, load_spec(options.table).fitting(source.has_impressions).protocol)
     if not protocol:
@@ -196,7 +218,7 @@ def _search(options: argparse.Namespace) -> Search:
         start["settings"] | fixed["settings"],
         protocol,
         source.name,
-        options.scale,
+        scale,
         0,
         start["training"] | fixed["training"],
         by_hand=True,
@@ -216,11 +238,15 @@ def _search(options: argparse.Namespace) -> Search:
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     if options.executor == "slurm":
         device = load_profile(options.profile, options.slurm).device
-    if options.pareto and (base.task != "joint" or options.save):
-        raise UserError("--pareto is for --task joint, and finds no single best values that --save could write")
+    if options.confirm == options.scale:
+        raise UserError(
+            f"--confirm {options.confirm} is the scale of the trials; name one with more epochs, such as cpu"
+        )
+    if options.pareto and (base.task != "joint" or options.save or options.confirm):
+        raise UserError("--pareto is for --task joint, and finds no single best values to --save or --confirm")
     where = str(Path(options.dataset).resolve()) if Path(options.dataset).is_dir() else options.dataset
     studies = (options.out / "studies").resolve()
-    return Search(base, space, where, source_hash(source), options.scale, studies, device, options.pareto)
+    return Search(base, space, where, source_hash(source), scale, studies, device, options.pareto)
 
 
 def _values(changes: list[str], option: str) -> dict[str, dict[str, Any]]:
@@ -261,6 +287,7 @@ def _command(options: argparse.Namespace, search: Search) -> str:
     """The command that repeats the search, without places on this machine."""
     words = ["python", "benchmarks/tune.py", "--model", options.model, "--dataset", search.base.dataset]
     words += ["--trials", str(options.trials), "--scale", options.scale, "--table", str(options.table)]
+    words += ["--confirm", options.confirm] if options.confirm else []
     words += ["--task", search.base.task, *(["--params", options.params] if options.params else [])]
     words += [word for change in options.set for word in ("--set", change)]
     words += [word for change in options.start for word in ("--start", change)]

@@ -18,6 +18,8 @@ from benchmarks.tuning.study import BY_HAND, WHY, Search, kept, ranked, reached,
 from synergen.errors import UserError
 from synergen.files import write_text
 
+FINALISTS = 2
+"""Values of a search that are trained again beside those by hand."""
 DIED = "its process ended (out of memory, or killed)"
 
 
@@ -64,16 +66,34 @@ def trials_table(trials: list[FrozenTrial], search: Search) -> str:
     return rows.getvalue()
 
 
-def save(trials: list[FrozenTrial], search: Search, metric: str, command: str) -> Path:
+def finalists(trials: list[FrozenTrial]) -> tuple[dict[str, Any], ...]:
+    """The values of the best trials but for the one by hand, to be trained again with more epochs."""
+    others = [trial for trial in ranked(trials) if BY_HAND not in trial.user_attrs]
+    return tuple(trial.params for trial in others[:FINALISTS])
+
+
+def save(
+    trials: list[FrozenTrial],
+    search: Search,
+    metric: str,
+    command: str,
+    confirmed: tuple[str, list[FrozenTrial]] | None = None,
+) -> Path:
     """Write the best values to the model's tuned file for this data set.
+
+    Args:
+        confirmed: a larger scale, and the trials there of the best values and of those by hand: the best of these
+            counts then.
 
     Raises:
         UserError: no trial came to its end, or the folder cannot be written.
     """
-    best = best_of(trials)
-    hand = next((f"{reached(trial):.4f}" for trial in ranked(trials) if BY_HAND in trial.user_attrs), "failed")
+    scale, decisive = confirmed or (search.scale, trials)
+    best = best_of(decisive)
+    hand = next((f"{reached(trial):.4f}" for trial in ranked(decisive) if BY_HAND in trial.user_attrs), "failed")
     states = Counter(trial.state for trial in trials)
-    seconds = sum(trial.duration.total_seconds() for trial in trials if trial.duration)
+    trained = [*trials, *(confirmed[1] if confirmed else [])]
+    seconds = sum(trial.duration.total_seconds() for trial in trained if trial.duration)
     sections: dict[str, Any] = {"settings": {}, "training": {}}
     for place, value in values_of(best).items():
         section, _, key = place.partition(".")
@@ -86,15 +106,17 @@ def save(trials: list[FrozenTrial], search: Search, metric: str, command: str) -
             "trials": len(trials),
             "scale": search.scale,
             "study": search.id,
+            "confirmed": confirmed[0] if confirmed else None,
         },
         sort_keys=False,
     )
     machine = environment()["accelerator" if search.device == "cuda" else "processor"]
     header = (
         f"# {search.base.model} on {search.base.dataset}: the best values that Optuna (TPE) found on validation.",
-        f"# Expected metric: validation {metric} {reached(best):.4f} (by hand {hand}) at scale {search.scale}, seed 0.",
+        f"# Expected metric: validation {metric} {reached(best):.4f} (by hand {hand}) at scale {scale}, seed 0.",
         f"# Cost: {duration(seconds)} for {len(trials)} trials, of which {states[TrialState.PRUNED]} were pruned and "
-        f"{states[TrialState.FAIL]} failed, on {machine}.",
+        f"{states[TrialState.FAIL]} failed{f', and {len(confirmed[1])} at scale {scale}' if confirmed else ''}, "
+        f"on {machine}.",
         f"# Command: {command}",
     )
     path = tuned_file(search.base.model, search.base.dataset)

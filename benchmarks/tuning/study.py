@@ -59,13 +59,16 @@ class Search:
     device: str
     pareto: bool = False
     """Whether the metrics of both tasks are sought apart, for their Pareto front, and not their mean."""
+    finalists: tuple[dict[str, Any], ...] = ()
+    """Values by place that are tried right after those by hand: the best ones of a search at a smaller scale."""
 
     @property
     def id(self) -> str:
-        """Twelve hexadecimal digits: of the run that it begins with, the space, the data, and whether both tasks are
-        sought apart."""
+        """Twelve hexadecimal digits: of the run that it begins with, the space, the data, whether both tasks are sought
+        apart, and the finalists."""
         space = {place: distribution_to_json(one) for place, one in self.space.items()}
-        return digest(self.base.id, canonical_json(space), self.data, *(["pareto"] if self.pareto else []))[:12]
+        more = ["pareto"] * self.pareto + [canonical_json(values) for values in self.finalists]
+        return digest(self.base.id, canonical_json(space), self.data, *more)[:12]
 
     @property
     def stem(self) -> str:
@@ -134,6 +137,8 @@ def alone(search: Search, alive: Callable[[Iterable[str]], set[str]] = lambda wo
         study = study_of(search)
         if not study.get_trials(deepcopy=False):
             study.enqueue_trial(search.by_hand, user_attrs={BY_HAND: True})
+            for values in search.finalists:
+                study.enqueue_trial(values)
         for trial in running(study):
             if trial.user_attrs.get(WORKER) not in working:
                 _again(study, trial)

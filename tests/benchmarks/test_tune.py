@@ -3,6 +3,7 @@
 import csv
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,7 @@ def write_tuned(files, model="SASRec", dataset="shop", **changes) -> None:
         "trials": 8,
         "scale": "short",
         "study": "0123456789ab",
+        "confirmed": None,
     }
     path = files / "tuned" / dataset / f"{model}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -101,6 +103,36 @@ def test_a_search_from_the_command_to_the_tables(shop, files, tmp_path, capsys):
     assert record["tuning"] == {"trials": 2, "scale": "sketch", "study": search.id}
     assert record["training"]["best_metric"] == best.value
     assert list(best.intermediate_values.values()) == [one["N@10"] for one in record["training"]["curve"]]
+
+
+def test_the_best_are_trained_again_at_a_larger_scale(shop, files, tmp_path, capsys):
+    """Two of four and those by hand; what is saved is the best at the larger scale, as a table there then reaches."""
+    out = tmp_path / "out"
+    command = ["--model", "SASRec", "--dataset", str(shop), "--out", str(out), "--params", "hidden_dropout"]
+    command += ["--workers", "1", "--scale", "sketch", "--trials", "4", "--confirm", "smoke", "--save"]
+    assert tune.main(command) == 0
+    options = tune.parser().parse_args(command)
+    early = tune._search(options)
+    few = kept(study_of(early))
+    assert len(few) == 4
+    others = [trial.params for trial in ranked(few) if trial is not few[0]]
+    last = replace(tune._search(options, "smoke"), finalists=tuple(others[:2]))
+    assert last.id != replace(last, finalists=()).id
+    final = kept(study_of(last))
+    assert [trial.params for trial in final] == [early.by_hand, *others[:2]]
+    best = ranked(final)[0]
+    found = yaml.safe_load(text := tuned_file("SASRec", "shop").read_text())
+    assert (found["trials"], found["scale"], found["confirmed"]) == (4, "sketch", "smoke")
+    words = f"{best.value:.4f} (by hand {final[0].value:.4f}) at scale smoke", "and 3 at scale smoke", "--confirm smoke"
+    assert all(word in text for word in words)
+    run = sasrec("smoke")
+    assert run.settings["hidden_dropout"] == found["settings"]["hidden_dropout"]
+    record = execute(run, str(shop), RunStore(out), "cpu", "smoke", lambda stage, state: None).record
+    assert record["training"]["best_metric"] == best.value
+    assert record["tuning"] == {"trials": 4, "scale": "sketch", "study": early.id, "confirmed": "smoke"}
+    capsys.readouterr()
+    assert tune.main(command) == 0  # nothing is left to train
+    assert "goes on: 3 of 3 trials" in capsys.readouterr().out
 
 
 def test_a_search_may_begin_elsewhere(shop, tmp_path):
@@ -217,7 +249,9 @@ def test_a_damaged_tuned_file_is_named(files):
         sasrec()
     read_yaml.cache_clear()
     write_tuned(files, trails=8)
-    with pytest.raises(UserError, match="the keys must be settings, training, task, candidates, trials, scale, study"):
+    with pytest.raises(
+        UserError, match="the keys must be settings, training, task, candidates, trials, scale, study, confi"
+    ):
         sasrec()
 
 
@@ -242,6 +276,8 @@ def test_a_damaged_tuned_file_is_named(files):
             "decides which values are read",
         ),
         (["--model", "SASRec", "--trials", "0"], "1 or more"),
+        (["--model", "SASRec", "--confirm", "smoke"], "is the scale of the trials"),
+        (["--model", "SASRec", "--confirm", "huge"], "unknown scale 'huge'"),
     ],
 )
 def test_mistakes_are_said(arguments, words, shop, tmp_path, capsys):
