@@ -156,6 +156,7 @@ def test_recipes_share_the_runs_of_table_2() -> None:
         "SASRec": "SASRec: softmax of dot products",
         "BERT4Rec": "BERT4Rec: softmax",
         "HSTU": "HSTU: softmax of cosines",
+        "HSTU (no next time)": "HSTU: next time withheld",
     }
     for method, recipe in shared.items():
         assert rows[method][0].id == recipes[recipe][0].id
