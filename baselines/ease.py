@@ -54,7 +54,11 @@ class EASE(ItemToItem):
             )
 
     def fit(self, users: sparse.csr_matrix) -> None:
-        gram = (users.T @ users).toarray(order="F")  # (V + 1, V + 1)
+        gram = np.empty((users.shape[1],) * 2, np.float32, order="F")  # (V + 1, V + 1)
+        of_items = users.tocsc()
+        for start in range(0, len(gram), _ROWS_AT_ONCE):  # as a whole, a sparse product may be larger than the matrix
+            columns = slice(start, start + _ROWS_AT_ONCE)
+            gram[:, columns] = (of_items.T @ of_items[:, columns]).toarray()
         gram[np.diag_indices_from(gram)] += self.settings.regularisation
         self.matrix = torch.from_numpy(inverted(gram).T)  # symmetric: .T has its rows in one piece
         self.matrix.div_(-self.matrix.diagonal().clone())
@@ -66,9 +70,14 @@ class EASE(ItemToItem):
 
 
 def inverted(matrix: np.ndarray) -> np.ndarray:
-    """The inverse of a symmetric positive definite matrix of float32 in Fortran's order, in the place of the matrix."""
+    """The inverse of a symmetric positive definite matrix of float32 in Fortran's order, in the place of the matrix.
+
+    Raises:
+        UserError: it is not positive definite, as far as float32 can tell.
+    """
     factor, failed = lapack.spotrf(matrix, lower=1, overwrite_a=1)
-    assert not failed, "λ > 0 makes the matrix positive definite"
+    if failed:
+        raise UserError("EASE: the matrix has no inverse in float32; choose a greater regularisation")
     inverse, _ = lapack.spotri(factor, lower=1, overwrite_c=1)  # its lower triangle
     for start in range(0, len(inverse), _ROWS_AT_ONCE):
         rows = slice(start, start + _ROWS_AT_ONCE)

@@ -54,6 +54,20 @@ def test_the_inverse_takes_the_place_of_the_matrix(rows_at_once: int, monkeypatc
     np.testing.assert_allclose(inverse, expected, rtol=0, atol=1e-5)
 
 
+def test_a_matrix_without_an_inverse_is_refused() -> None:
+    with pytest.raises(UserError, match="greater regularisation"):
+        ease.inverted(np.asfortranarray(np.ones((3, 3), np.float32)))
+
+
+@pytest.mark.parametrize("columns_at_once", [1, 8])
+def test_the_matrix_does_not_depend_on_its_blocks(
+    columns_at_once: int, users: sparse.csr_matrix, make_view: Callable[..., DataView], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = fitted(make_view(V), users).matrix
+    monkeypatch.setattr(ease, "_ROWS_AT_ONCE", columns_at_once)
+    torch.testing.assert_close(fitted(make_view(V), users).matrix, whole, rtol=0, atol=0)
+
+
 def test_the_matrix_is_recboles(users: sparse.csr_matrix, make_view: Callable[..., DataView]) -> None:
     class Log:
         def num(self, field: str) -> int:
