@@ -1,4 +1,4 @@
-"""Train SASRec by RecBole as RecBole ships it: its configuration, data loaders and trainer, on one of our logs.
+"""Train a model by RecBole as RecBole ships it: its configuration, data loaders and trainer, on one of our logs.
 
 Repository: https://github.com/RUCAIBox/RecBole 1.2.1. Everything is at its defaults (a padded row of 50 events for
 each target, batches of 2,048 rows, Adam at 0.001, a validation each epoch, at most 300 epochs, stopped by the eleventh
@@ -14,18 +14,22 @@ in a row without a new best), but for:
   RecBole's best.
 
 RecBole's full ranking of sequential models keeps the items of the history among the candidates; so the weights of each
-epoch are ranked by RecBole and by the evaluator of this benchmark.
+epoch are ranked by RecBole and by the evaluator of this benchmark, on test events, too: what an epoch has there is for
+the reader of the curve, and stops nothing.
+
+RecBole's BERT4Rec drops the oldest event of every history for the mask; our evaluator drops it only where there are 50.
 """
 
 import argparse
 import json
 import os
+import random
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +40,15 @@ import torch
 if __package__ in (None, ""):  # python benchmarks/shipped.py, without installation
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from baselines.recbole_models import RecBoleSASRec, SASRec
+from baselines.recbole_adapter import RecBoleModel
+from baselines.recbole_models import (
+    BERT4Rec,
+    GRU4Rec,
+    RecBoleBERT4Rec,
+    RecBoleGRU4Rec,
+    RecBoleSASRec,
+    SASRec,
+)
 from benchmarks.inputs import load_for
 from benchmarks.spec import load_spec
 from synergen.console import exit_status
@@ -48,18 +60,37 @@ from synergen.errors import UserError
 from synergen.evaluation.metrics import metrics
 from synergen.evaluation.ranking import full_ranks
 from synergen.events import EventLog
-from synergen.files import write_atomically, write_text
+from synergen.files import write_atomically, write_json
 
 for _name, _type in {"float_": np.float64, "complex_": np.complex128, "unicode_": np.str_}.items():
     setattr(np, _name, _type)  # RecBole takes them from NumPy, whose version 2 has them no more
 
 from recbole.config import Config  # noqa: E402
 from recbole.data import create_dataset, data_preparation  # noqa: E402
+from recbole.model.abstract_recommender import SequentialRecommender  # noqa: E402
 from recbole.trainer import Trainer  # noqa: E402
 from recbole.utils import init_seed  # noqa: E402
 
 MAX_HISTORY, MAX_EPOCHS, PATIENCE = 50, 300, 10
 """RecBole's MAX_ITEM_LIST_LENGTH, epochs and stopping_step."""
+TEST_METRICS = ("R@10", "N@10")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A class of RecBole's and ours that is made of it."""
+
+    theirs: type[SequentialRecommender]
+    ours: Callable[..., RecBoleModel]
+    max_history: int = MAX_HISTORY
+    """Events that ours reads, so that it has as many positions as RecBole's."""
+
+
+MODELS = {
+    "SASRec": Pair(RecBoleSASRec, SASRec),
+    "GRU4Rec": Pair(RecBoleGRU4Rec, GRU4Rec),
+    "BERT4Rec": Pair(RecBoleBERT4Rec, BERT4Rec, MAX_HISTORY - 1),
+}
 
 
 @dataclass(frozen=True)
@@ -73,6 +104,33 @@ class Point:
     """Validation NDCG@10 by RecBole, which rounds it to four digits and stops by it."""
     ndcg: float
     """Validation NDCG@10 of the same weights by our evaluator."""
+    test: dict[str, float]
+    """Test metrics of the same weights by our evaluator."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A training by RecBole, epoch by epoch."""
+
+    model: str
+    dataset: str
+    data_hash: str
+    users: int
+    items: int
+    points: list[Point]
+
+    @property
+    def finished(self) -> bool:
+        """Whether RecBole stops here, by its patience or for good; a metric that is equalled counts as a new best."""
+        if not self.points:
+            return False
+        best = max(self.points, key=lambda point: (point.recbole_ndcg, point.epoch))
+        return self.points[-1].epoch - best.epoch > PATIENCE or self.points[-1].epoch >= MAX_EPOCHS
+
+    @property
+    def best(self) -> Point:
+        """The best epoch on validation, by our evaluator."""
+        return max(self.points, key=lambda point: point.ndcg)
 
 
 class TimedTrainer(Trainer):
@@ -92,26 +150,31 @@ class TimedTrainer(Trainer):
 class Shipped:
     """What RecBole makes of a log."""
 
+    pair: Pair
     trainer: TimedTrainer
     train: Any  # its data loaders
     valid: Any
     item_numbers: torch.Tensor  # (V + 1,): its number of each of our items
 
-    def copy_weights(self, model: SASRec) -> SASRec:
-        """Give our model of RecBole's sizes the present weights of RecBole's."""
-        weights = self.trainer.model.state_dict()
-        items = weights["item_embedding.weight"][self.item_numbers]
-        model.net.load_state_dict({**weights, "item_embedding.weight": items})
+    def ours(self, dataset: Dataset) -> RecBoleModel:
+        """Our model of RecBole's sizes with the present weights of RecBole's; in training mode."""
+        model = self.pair.ours(dataset.view(None, None), max_history=self.pair.max_history)
+        weights, table = self.trainer.model.state_dict(), "item_embedding.weight"
+        weights[table] = torch.cat([weights[table][self.item_numbers], weights[table][len(self.item_numbers) :]])
+        if (bias := "output_bias") in weights:
+            weights[bias] = weights[bias][self.item_numbers]
+        model.net.load_state_dict(weights)
         return model
 
 
 @contextmanager
-def shipped(log: EventLog, **options: Any) -> Iterator[Shipped]:
-    """RecBole's SASRec on a log, with further `options` of its configuration; its files are temporary."""
+def shipped(log: EventLog, model: str = "SASRec", **options: Any) -> Iterator[Shipped]:
+    """RecBole's model of that name on a log, with further `options` of its configuration; its files are temporary."""
+    pair = MODELS[model]
     with _surroundings():
         _export(log, Path("dataset/log/log.inter"))
         config = Config(
-            RecBoleSASRec,
+            pair.theirs,
             "log",
             config_dict={
                 "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
@@ -126,76 +189,86 @@ def shipped(log: EventLog, **options: Any) -> Iterator[Shipped]:
         dataset = create_dataset(config)
         train, valid, _ = data_preparation(config, dataset)
         init_seed(config["seed"], config["reproducibility"])
-        trainer = TimedTrainer(config, RecBoleSASRec(config, train.dataset))
+        trainer = TimedTrainer(config, pair.theirs(config, train.dataset))
         tokens = [str(item) for item in range(1, log.n_items + 1)]
         numbers = np.concatenate([[0], dataset.token2id(dataset.iid_field, tokens)])
-        yield Shipped(trainer, train, valid, torch.from_numpy(numbers))
+        yield Shipped(pair, trainer, train, valid, torch.from_numpy(numbers))
 
 
-def training_curve(dataset: Dataset, file: Path, report: Callable[[Point], None], **options: Any) -> list[Point]:
+def training_curve(
+    dataset: Dataset, file: Path, report: Callable[[Point], None], model: str = "SASRec", **options: Any
+) -> Curve:
     """Train to the end, or go on from where the training that writes this file was stopped.
 
     Args:
-        file: a line of JSON for each epoch; the state of an unfinished training lies beside it.
+        file: JSON, the curve so far; the state of an unfinished training lies beside it.
         options: of RecBole's configuration.
 
     Raises:
-        UserError: the data set is split otherwise than RecBole can, or the file cannot be written.
+        UserError: the data set is split otherwise than RecBole can, the file cannot be written, or it is the curve of
+            another training.
     """
     log, split = dataset.log, dataset.split
     if not isinstance(split, LeaveOneOut):
         raise UserError(
             f"{log.name}: RecBole is compared under leave-one-out only, and this data set has another split"
         )
-    points = read_curve(file) if file.exists() else []
-    if finished(points):
-        return points
-    ours, state = SASRec(dataset.view(None, None), max_history=MAX_HISTORY), file.with_suffix(".state")
-    with shipped(log, **options) as theirs:
+    curve = Curve(model, log.name, log.data_hash, log.n_users, log.n_items, [])
+    if file.exists():
+        known = read_curve(file)
+        if replace(known, points=[]) != curve:
+            raise UserError(
+                f"{file}: a training of {known.model} on {known.dataset} ({known.users:,} users), not of {model} on "
+                f"{log.name} ({log.n_users:,} users); name another file"
+            )
+        curve = known
+    if curve.finished:
+        return curve
+    state, points = file.with_suffix(".state"), curve.points
+    with shipped(log, model, **options) as theirs:
         trainer = theirs.trainer
-        points = points[: _resume(theirs, state) if state.exists() else 0]
+        del points[_resume(theirs, state) if state.exists() else 0 :]
 
         def after_epoch(epoch: int, recbole_ndcg: float) -> None:
-            ranks = full_ranks(
-                theirs.copy_weights(ours), log, split, Part.VALID, Task.RECOMMENDATION, max_history=MAX_HISTORY
-            )
-            ndcg = metrics(ranks, ("N@10",))["N@10"]
-            points.append(Point(epoch + 1, trainer.seconds, float(recbole_ndcg), ndcg))
-            write_text(file, "".join(json.dumps(asdict(point)) + "\n" for point in points))
+            ours = theirs.ours(dataset)
+            ndcg = _ranked(ours, dataset, Part.VALID, "N@10")["N@10"]
+            test = _ranked(ours, dataset, Part.TEST, *TEST_METRICS)
+            points.append(Point(epoch + 1, trainer.seconds, float(recbole_ndcg), ndcg, test))
+            write_json(file, asdict(curve))
             _save(theirs, len(points), state)
             report(points[-1])
 
         trainer.fit(theirs.train, theirs.valid, verbose=False, saved=False, callback_fn=after_epoch)
-    return points
+    return curve
 
 
-def finished(points: list[Point]) -> bool:
-    """Whether RecBole stops here, by its patience or for good; a metric that is equalled counts as a new best."""
-    if not points:
-        return False
-    best = max(points, key=lambda point: (point.recbole_ndcg, point.epoch))
-    return points[-1].epoch - best.epoch > PATIENCE or points[-1].epoch >= MAX_EPOCHS
-
-
-def read_curve(file: Path) -> list[Point]:
-    """The epochs of a training that `training_curve` wrote.
+def read_curve(file: Path) -> Curve:
+    """A training that `training_curve` wrote.
 
     Raises:
         UserError: there is no such file, or it is none of these.
     """
     try:
-        return [Point(**json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError, TypeError) as error:
+        known = json.loads(file.read_text(encoding="utf-8"))
+        return Curve(**{**known, "points": [Point(**point) for point in known["points"]]})
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{file}: no training curve of benchmarks/shipped.py: {error}") from error
 
 
-def table_dataset(name_or_folder: str) -> Dataset:
-    """A data set as table 2 has it.
+def _ranked(model: RecBoleModel, dataset: Dataset, part: Part, *names: str) -> dict[str, float]:
+    assert isinstance(dataset.split, LeaveOneOut)
+    ranks = full_ranks(model, dataset.log, dataset.split, part, Task.RECOMMENDATION, max_history=MAX_HISTORY)
+    return metrics(ranks, names)
+
+
+def table_dataset(name_or_folder: str, max_users: int | None = None) -> Dataset:
+    """A data set as table 2 has it, or a sample of its users.
 
     Raises:
-        UserError: there is none of this name, or its data are bad.
+        UserError: there is none of this name, its data are bad, or no such sample can be drawn.
     """
-    return load_for(name_or_folder, protocol_for(find_source(name_or_folder), load_spec(2).protocol))
+    protocol = protocol_for(find_source(name_or_folder), load_spec(2).protocol)
+    return load_for(name_or_folder, {**protocol, "max_users": max_users})
 
 
 def _save(theirs: Shipped, epochs: int, path: Path) -> None:
@@ -208,6 +281,7 @@ def _save(theirs: Shipped, epochs: int, path: Path) -> None:
         "best": float(trainer.best_valid_score),
         "epochs_since": trainer.cur_step,
         "random": torch.get_rng_state(),
+        "masks": random.getstate(),
         "order": theirs.train.generator.get_state(),
     }
     write_atomically(path, lambda temporary: torch.save(state, temporary))
@@ -221,6 +295,7 @@ def _resume(theirs: Shipped, path: Path) -> int:
     trainer.seconds, trainer.best_valid_score = state["seconds"], state["best"]
     trainer.start_epoch, trainer.cur_step = state["epochs"], state["epochs_since"]
     torch.set_rng_state(state["random"])
+    random.setstate(state["masks"])
     theirs.train.generator.set_state(state["order"])
     return state["epochs"]
 
@@ -260,7 +335,11 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("dataset", help="a data set by name or folder, filtered and split as for table 2")
-    p.add_argument("--out", type=Path, required=True, metavar="FILE", help="a line of JSON for each epoch; resumable")
+    p.add_argument("--model", default="SASRec", choices=tuple(MODELS), help="default %(default)s")
+    p.add_argument(
+        "--max-users", type=int, metavar="N", help="a sample of so many users or fewer, as of run.py --max-users"
+    )
+    p.add_argument("--out", type=Path, required=True, metavar="FILE", help="the curve as JSON; resumable")
     return p
 
 
@@ -272,8 +351,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> None:
     torch.set_num_threads(1)
-    file = options.out.resolve()
-    training_curve(table_dataset(options.dataset), file, lambda point: print(json.dumps(asdict(point)), flush=True))
+    dataset, file = table_dataset(options.dataset, options.max_users), options.out.resolve()
+    training_curve(dataset, file, lambda point: print(json.dumps(asdict(point)), flush=True), options.model)
 
 
 if __name__ == "__main__":

@@ -75,12 +75,11 @@ def eval_full_vs_recbole(setting: Setting) -> Value:
     The same weights of SASRec in float32, Recall and NDCG at 10. Ours removes the items of the history, which RecBole's
     does not. The log is that of `train_positions_vs_recbole`; a batch of RecBole's is 4,096 users, its default.
     """
-    from baselines.recbole_models import SASRec
     from benchmarks.shipped import shipped
 
     dataset = _beauty()
     with shipped(dataset.log, metrics=["Recall", "NDCG"]) as recbole:
-        model = recbole.copy_weights(SASRec(dataset.view(None, None), max_history=_EVENTS))
+        model = recbole.ours(dataset)
         long, short = setting.seconds(
             lambda: recbole.trainer.evaluate(recbole.valid, load_best_model=False),
             lambda: _validation(model, dataset, "R@10", "N@10"),
@@ -105,8 +104,7 @@ def time_to_ndcg_vs_recbole(setting: Setting) -> Value:
     if CURVE not in os.environ:
         raise UserError(f"set {CURVE} to the file of RecBole's training, or to the one to write: it takes hours")
     dataset = table_dataset("ml-100k")
-    points = training_curve(dataset, Path(os.environ[CURVE]).resolve(), lambda point: None)
-    best = max(points, key=lambda point: point.ndcg)
+    best = training_curve(dataset, Path(os.environ[CURVE]).resolve(), lambda point: None).best
     ours = [_seconds_to(best.ndcg, dataset, seed, setting.dtype) for seed in range(setting.repeats)]
     note = (
         f"{statistics.median(ours):.0f} s against {best.seconds:.0f} s to NDCG@10 {best.ndcg:.4f}, epoch {best.epoch}"
