@@ -4,6 +4,7 @@ averages the gradients (DistributedDataParallel), so that all processes hold the
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import fields, replace
 from itertools import islice
 from typing import Any, TypeVar
@@ -19,6 +20,9 @@ from synergen.errors import UserError
 
 T = TypeVar("T")
 
+_asked_for: ContextVar[str | None] = ContextVar("device", default=None)
+"""The device that `joined` was told, None outside of it."""
+
 
 def world() -> int:
     """Processes that work together, 1 for one that works alone."""
@@ -33,8 +37,8 @@ def rank() -> int:
 def group() -> dist.ProcessGroup:
     """The processes that work together; of one that works alone, itself."""
     if not dist.is_initialized():
-        backend = "nccl" if torch.cuda.is_available() else "gloo"
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+        computes = _asked_for.get() or ("cuda" if torch.cuda.is_available() else "cpu")
+        dist.init_process_group(_backend(computes), store=dist.HashStore(), rank=0, world_size=1)
     assert dist.group.WORLD is not None
     return dist.group.WORLD
 
@@ -46,20 +50,24 @@ def device() -> torch.device:
 
 @contextmanager
 def joined(device: str) -> Iterator[str]:
-    """Join the processes that torchrun, or a job of several tasks, started; gives the device of this one. Nothing
-    happens where there is no other.
+    """Join the processes that torchrun, or a job of several tasks, started; gives the device of this one. Where there
+    is no other, nothing happens but that `group` knows the device.
 
     Raises:
         UserError: the others cannot be reached.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield device
+        before = _asked_for.set(device)
+        try:
+            yield device
+        finally:
+            _asked_for.reset(before)
         return
     own = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if device.startswith("cuda") else device
     if own.startswith("cuda"):
         torch.cuda.set_device(own)
     try:
-        dist.init_process_group("nccl" if own.startswith("cuda") else "gloo")
+        dist.init_process_group(_backend(own))
     except (RuntimeError, ValueError, dist.DistError) as error:
         address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         raise UserError(
@@ -70,6 +78,10 @@ def joined(device: str) -> Iterator[str]:
         yield own
     finally:
         dist.destroy_process_group()
+
+
+def _backend(device: str) -> str:
+    return "nccl" if device.startswith("cuda") else "gloo"
 
 
 class _Loss(nn.Module):

@@ -170,6 +170,18 @@ def test_alone_nothing_happens(monkeypatch):
     assert distributed.gathered("x") == ["x"]
 
 
+@pytest.mark.parametrize(("asked", "backend"), [("cpu", "gloo"), ("cuda:1", "nccl")], ids=["processor", "second GPU"])
+def test_alone_the_backend_is_that_of_the_device_and_not_of_what_the_machine_has(monkeypatch, asked, backend):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with patch.object(distributed.dist, "init_process_group") as start:
+        with distributed.joined(asked), pytest.raises(AssertionError):  # nothing was started
+            distributed.group()
+        with pytest.raises(AssertionError):  # nobody says what device it shall be
+            distributed.group()
+    assert [call.args for call in start.call_args_list] == [(backend,), ("nccl",)]
+
+
 def test_torchrun_trains_each_run_by_all_its_processes(tmp_path):
     """The same batches, of which each takes half; dropout makes the losses differ a little."""
     shop = toy_shop(tmp_path / "shop", users=120, items=40)
