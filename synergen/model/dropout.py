@@ -20,7 +20,7 @@ class Dropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`x`, some of it zeroed."""
-        if not self.training or self.p == 0:
+        if not self.training or self.p == 0 or not x.numel():
             return x
         if x.device.type != "cpu":
             return F.dropout(x, self.p)

@@ -26,6 +26,10 @@ def test_evaluation_and_zero_change_nothing_and_the_seed_decides() -> None:
     assert not torch.equal(first, second)
 
 
+def test_of_nothing_nothing_is_left() -> None:
+    assert Dropout(0.5)(torch.ones(0, 3)).shape == (0, 3)
+
+
 def test_gradient_is_the_mask() -> None:
     x = torch.ones(1000, requires_grad=True)
     out = Dropout(0.5)(x)
