@@ -27,6 +27,7 @@ import random
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -316,9 +317,10 @@ def _export(log: EventLog, path: Path) -> None:
 @contextmanager
 def _surroundings() -> Iterator[None]:
     """What RecBole reads and changes: it parses the command line, writes into the working folder, and says which
-    devices may be used."""
+    devices may be used. What pandas warns it of is not said: it is none of the user's business."""
     devices, arguments, folder = os.environ.get("CUDA_VISIBLE_DEVICES"), sys.argv, Path.cwd()
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning, module=r"recbole\.")
         os.chdir(temporary)
         sys.argv = sys.argv[:1]
         try:
