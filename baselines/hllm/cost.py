@@ -8,6 +8,7 @@ of a text or events of a sequence:
 - Numbers that the backward pass needs: 8 D + 2 D' + 4 F, with fused attention. Checkpointing keeps those of one pass.
 
 A step is taken at its largest: full windows of max_history + 1 events, all distinct, of texts with max_tokens tokens.
+The prompt counts in each of them, though it is read once a pass.
 """
 
 from dataclasses import dataclass

@@ -2,11 +2,12 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers import PreTrainedModel
+from transformers import Cache, PreTrainedModel
 
 from baselines.hllm.language_models import causal_model, is_planned, minilm, tokenizer
 from baselines.hllm.settings import SMALL, TOKENS_AT_ONCE, HLLMSettings
@@ -58,36 +59,48 @@ class ItemEncoder(nn.Module):
 class ItemLLM(ItemEncoder):
     """A causal language model that reads `prompt title: text [ITEM]`; an item is its last state at [ITEM].
 
-    Texts stand on the left of a pass: nothing causal sees the padding behind them, so that no mask is needed. Positions
-    count towards [ITEM], which has the same one, `max_tokens`, in every text.
+    Texts stand on the left of a pass: nothing causal sees the padding behind them, so that no mask is needed. The
+    tokens that all texts begin with, those of the prompt, are read once a pass, and the texts attend to what was read.
+    Positions count from there, where the repository counts towards [ITEM]: rotary attention knows distances alone.
     """
 
     llm: PreTrainedModel
 
     def __init__(self, texts: list[str], settings: HLLMSettings) -> None:
         rows = [] if is_planned() else _tokens(settings, [f"{PROMPT}title: {text}" for text in texts])
-        super().__init__(rows, settings.gradient_checkpointing)
+        common = [at[0] for at in takewhile(lambda at: len(set(at)) == 1, zip(*rows, strict=False))]
+        super().__init__([row[len(common) :] for row in rows], settings.gradient_checkpointing)
+        self.register_buffer("prompt", torch.tensor(common, dtype=torch.int64), persistent=False)
         self.llm = causal_model(settings.item_model, settings)
         self.width = self.llm.config.hidden_size
         self.item_token = nn.Parameter(torch.randn(self.width) * _INITIAL_STD)
-        self.max_tokens = settings.max_tokens
+
+    prompt: Tensor  # (P,) what all texts begin with
 
     def encode(self, items: Tensor) -> Tensor:
-        tokens, positions, end = self.inputs(items)  # (n, W), (n, W), (n,)
+        tokens, end = self.inputs(items)  # (n, W), (n,)
         rows = torch.arange(len(items), device=items.device)
         vectors = self.llm.embed_tokens(tokens)  # (n, W, D)
         is_end = torch.zeros_like(tokens, dtype=torch.bool)
         is_end[rows, end] = True
         vectors = torch.where(is_end[..., None], self.item_token, vectors)
-        states = self.llm(inputs_embeds=vectors, position_ids=positions, use_cache=False).last_hidden_state
+        states = self.llm(inputs_embeds=vectors, past_key_values=self._read_prompt(len(items))).last_hidden_state
         return states[rows, end]
 
-    def inputs(self, items: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens and position ids (n, W) of items (n,), and where their [ITEM] is, (n,)."""
+    def inputs(self, items: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens behind the prompt (n, W) of items (n,), and where their [ITEM] is, (n,)."""
         places, real = self._places(items)
         tokens = nn.functional.pad(self.tokens[places] * real, (0, 1))  # (n, W)
-        end = self.lengths[items]
-        return tokens, torch.arange(tokens.shape[1], device=items.device) + (self.max_tokens - end)[:, None], end
+        return tokens, self.lengths[items]
+
+    def _read_prompt(self, times: int) -> Cache | None:
+        """Keys and values of the prompt, as often as there are texts to attend to them."""
+        if not len(self.prompt):
+            return None
+        vectors = self.llm.embed_tokens(self.prompt[None])  # (1, P, D)
+        read = self.llm(inputs_embeds=vectors, use_cache=True).past_key_values
+        read.batch_repeat_interleave(times)
+        return read
 
 
 class MiniLMItems(ItemEncoder):

@@ -8,8 +8,8 @@ Prompt, [ITEM] vector, positions, loss and inference are the repository's. Devia
 - An item has one text, under the key `title`: title and categories in one, as the data sets of this benchmark hold it.
 - An item without text is read as `unknown item N`, N its number. The repository gives it no token but [ITEM], so that
   all such items are one; here they stay apart, and no table of vectors has to grow with the catalogue.
-- A step encodes each distinct item once. Sequences are padded on the right, where nothing causal sees it; the
-  repository pads on the left and encodes random items there.
+- A step encodes each distinct item once, and the prompt once for many items. Sequences are padded on the right, where
+  nothing causal sees it; the repository pads on the left and encodes random items there.
 - Negatives of one process are not gathered from others.
 - Products of the loss are float32, whatever the language models compute in.
 - The widths of the two language models may differ: a linear layer stands between them then.

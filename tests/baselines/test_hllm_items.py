@@ -54,16 +54,22 @@ def test_the_order_asked_for_is_the_order_given(encoder: ItemEncoder, monkeypatc
     assert_close(encoder(order), together[order], atol=1e-5, rtol=1e-5)
 
 
-def test_item_has_one_position_whatever_the_length_of_the_text(llm: ItemLLM) -> None:
-    """`max_tokens`, as in the official code, which counts a text of n tokens from max_tokens - n."""
-    items = torch.arange(len(TEXTS))
-    tokens, positions, end = llm.inputs(items)
-    assert len(set(end.tolist())) > 2
-    assert positions[items, end].tolist() == [MAX_TOKENS] * len(TEXTS)
-    assert positions[:, 0].tolist() == (MAX_TOKENS - end).tolist()
-    assert end.max() == MAX_TOKENS  # the long title is cut
-    words = tokenizer("small").decode(tokens[1, : end[1]])
-    assert words == f"{PROMPT.strip().lower().replace(':', ' :')} title : red soap"
+def test_the_prompt_is_what_all_texts_begin_with(llm: ItemLLM) -> None:
+    tokens, end = llm.inputs(torch.arange(len(TEXTS)))
+    decode = tokenizer("small").decode
+    assert decode(llm.prompt) == f"{PROMPT.strip().lower().replace(':', ' :')} title :"
+    assert [decode(row[:length]) for row, length in zip(tokens, end, strict=True)][:2] == ["", "red soap"]
+    assert len(llm.prompt) + end.max() == MAX_TOKENS  # the long title is cut
+
+
+def test_texts_that_share_nothing_need_no_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hllm_items, "_tokens", lambda settings, texts: [[5, 6], [7], [8, 9, 10]])
+    settings = HLLMSettings(width=16, heads=2, kv_heads=1, ffn_width=32, max_tokens=MAX_TOKENS)
+    apart = ItemLLM(["a", "b", "c"], settings)
+    assert len(apart.prompt) == 0
+    words = torch.cat([apart.llm.embed_tokens(torch.tensor([8, 9, 10])), apart.item_token[None]])
+    expected = apart.llm(inputs_embeds=words[None]).last_hidden_state[:, -1]
+    assert_close(apart(torch.arange(3))[2:], expected, atol=1e-6, rtol=1e-5)
 
 
 def test_padding_on_the_left_gives_the_same(llm: ItemLLM) -> None:
@@ -72,13 +78,19 @@ def test_padding_on_the_left_gives_the_same(llm: ItemLLM) -> None:
     width = MAX_TOKENS + 1
     vectors, mask = torch.zeros(len(TEXTS), width, llm.width), torch.zeros(len(TEXTS), width, dtype=torch.long)
     for item in items.tolist():
-        start, length = int(llm.starts[item]), int(llm.lengths[item])
-        words = llm.llm.embed_tokens(llm.tokens[start : start + length])
+        start, length = int(llm.starts[item]), len(llm.prompt) + int(llm.lengths[item])
+        own = llm.tokens[start : start + int(llm.lengths[item])]
+        words = llm.llm.embed_tokens(torch.cat([llm.prompt, own]))
         vectors[item, -1 - length :] = torch.cat([words, llm.item_token[None]])
         mask[item, -1 - length :] = 1
     positions = torch.arange(width).expand(len(TEXTS), -1)
     states = llm.llm(inputs_embeds=vectors, attention_mask=mask, position_ids=positions).last_hidden_state
-    assert_close(llm(items), states[:, -1], atol=1e-5, rtol=1e-5)
+    found = llm(items)
+    assert_close(found, states[:, -1], atol=1e-5, rtol=1e-5)
+    weights = list(llm.parameters())
+    expected, gradients = (torch.autograd.grad(x.sin().sum(), weights) for x in (states[:, -1], found))
+    for own, reference in zip(gradients, expected, strict=True):
+        assert_close(own, reference, atol=1e-4, rtol=1e-4)
 
 
 def test_minilm_is_the_encoder_of_transformers(exact: MiniLMItems) -> None:
