@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -256,7 +257,7 @@ def train(
         curve.append(point)
         write_json(file, curve)
         states = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "schedule": schedule.state_dict()}
-        write_atomically(state, lambda path, kept=states: torch.save({**kept, "curve": curve}, path))  # type: ignore[misc]
+        write_atomically(state, partial(torch.save, {**states, "curve": curve}))
         report(point)
     return curve
 
