@@ -84,7 +84,8 @@ class ItemLLM(ItemEncoder):
         is_end = torch.zeros_like(tokens, dtype=torch.bool)
         is_end[rows, end] = True
         vectors = torch.where(is_end[..., None], self.item_token, vectors)
-        states = self.llm(inputs_embeds=vectors, past_key_values=self._read_prompt(len(items))).last_hidden_state
+        prompt = self._read_prompt(len(items))
+        states = self.llm(inputs_embeds=vectors, past_key_values=prompt, use_cache=False).last_hidden_state
         return states[rows, end]
 
     def inputs(self, items: Tensor) -> tuple[Tensor, Tensor]:

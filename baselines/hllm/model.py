@@ -3,7 +3,8 @@
 Paper: J. Chen, L. Chi, B. Peng, Z. Yuan, "HLLM: Enhancing Sequential Recommendations via Hierarchical Large Language
 Models for Item and User Modeling", arXiv 2409.12740. Repository: https://github.com/bytedance/HLLM.
 
-Prompt, [ITEM] vector, positions, loss and inference are the repository's. Deviations:
+Prompt, [ITEM] vector, loss and inference are the repository's, and so are positions, but for where those of a text
+begin, which rotary attention cannot tell. Deviations:
 
 - An item has one text, under the key `title`: title and categories in one, as the data sets of this benchmark hold it.
 - An item without text is read as `unknown item N`, N its number. The repository gives it no token but [ITEM], so that
