@@ -119,6 +119,10 @@ class Examples:
     items: Tensor  # (N, 1 + 4): what was chosen, and what was not
     queries: Tensor  # (N,)
 
+    def to(self, device: torch.device) -> "Examples":
+        """The same, on a device."""
+        return Examples(*(getattr(self, name).to(device) for name in _COLUMNS))
+
     def feed(self, rows: Tensor, words: Tensor, aligned: dict[str, Tensor]) -> dict[str, Any]:
         """A batch as the authors' losses read it."""
         return {
@@ -168,7 +172,9 @@ _COLUMNS = ("users", "events", "kinds", "items", "queries")
 
 
 @contextmanager
-def authors_modules(code: Path, sessions: Sessions, n_users: int) -> Iterator[Callable[[], nn.Module]]:
+def authors_modules(
+    code: Path, sessions: Sessions, n_users: int, device: str = "cpu"
+) -> Iterator[Callable[[], nn.Module]]:
     """A function that builds the authors' UniSAR for such data.
 
     Raises:
@@ -186,7 +192,7 @@ def authors_modules(code: Path, sessions: Sessions, n_users: int) -> Iterator[Ca
         const.word_id_num, const.max_query_word_len = int(sessions.words.max()) + 1, sessions.words.shape[1]
         tables = {const.user_map_vocab: {}, const.item_map_vocab: {}, const.session_map_vocab: sessions.vocabulary()}
         utils.load_pickle = tables.__getitem__
-        args = SimpleNamespace(**_SIZES, **_LOSSES, pred_hid_units=[200, 80, 1], device=torch.device("cpu"))
+        args = SimpleNamespace(**_SIZES, **_LOSSES, pred_hid_units=[200, 80, 1], device=torch.device(device))
         yield lambda: UniSAR(args)
     finally:
         sys.path.remove(str(code))
@@ -219,8 +225,9 @@ class Ranking:
             items = torch.from_numpy(pool[asked.numbers])
             words = self.sessions.words[requests.queries]
             feed = _feed(requests.users - 1, *self.sessions.histories(requests.history), items, words)
+            feed = {name: values.to(_place(model)) for name, values in feed.items()}
             predict = model.src_predict if task is Task.SEARCH else model.rec_predict
-            scores = predict(feed).reshape(items.shape)  # type: ignore[operator]
+            scores = predict(feed).reshape(items.shape).cpu()  # type: ignore[operator]
             ranks[asked.numbers] = rank_of_positive(scores, torch.zeros(len(items), dtype=torch.int64), None)
         return metrics(ranks, METRICS)
 
@@ -235,11 +242,12 @@ def train(
     report: Callable[[dict[str, Any]], None],
 ) -> list[dict[str, Any]]:
     """Train to the end, or go on; writes the curve and returns it."""
+    parts, words = (parts[0].to(_place(model)), parts[1].to(_place(model))), words.to(_place(model))
     optimiser = torch.optim.Adam(model.customize_parameters(), lr=RATE, weight_decay=L2)
     schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, mode="max", patience=PLATEAU, min_lr=LEAST_RATE)
     state, curve = file.with_suffix(".state"), []
     if state.exists():
-        kept = torch.load(state, weights_only=True)
+        kept = torch.load(state, weights_only=True, map_location=_place(model))
         model.load_state_dict(kept["model"])
         optimiser.load_state_dict(kept["optimiser"])
         schedule.load_state_dict(kept["schedule"])
@@ -275,13 +283,13 @@ def _epoch(model: Any, optimiser: torch.optim.Optimizer, parts: tuple[Examples, 
     model.train()
     recommended, searched = parts
     steps = len(recommended.users) // BATCH + 1
-    orders = [torch.randperm(len(part.users)) for part in parts]
+    orders = [torch.randperm(len(part.users)).to(words.device) for part in parts]
     searches = orders[1].split(len(searched.users) // steps + 1)
     n_items = model.session_embedding.item_feat.item_id_emb.num_embeddings - 2  # without padding and nothing
-    items, queries = (torch.randperm(n) + 1 for n in (n_items, len(words) - 1))
+    items, queries = ((torch.randperm(n) + 1).to(words.device) for n in (n_items, len(words) - 1))
     losses = []
     for step, rows in enumerate(orders[0].split(BATCH)):
-        place = torch.arange(ALIGNED) + step * ALIGNED
+        place = torch.arange(ALIGNED, device=words.device) + step * ALIGNED
         aligned = {
             "align_neg_item": items[place % len(items)],
             "align_neg_query": words[queries[place % len(queries)]],
@@ -296,6 +304,10 @@ def _epoch(model: Any, optimiser: torch.optim.Optimizer, parts: tuple[Examples, 
     return float(np.mean(losses))
 
 
+def _place(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -303,6 +315,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--code", type=Path, required=True, metavar="DIR", help="a checkout of the authors' code")
     p.add_argument("--out", type=Path, required=True, metavar="FILE", help="the curve as JSON; resumable")
     p.add_argument("--recommend-searched", action="store_true", help="learn searched items as recommendations, too")
+    p.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="what computes; default %(default)s")
     p.add_argument("--valid-users", type=int, default=5000, metavar="N", help="of each validation; default %(default)s")
     return p
 
@@ -320,7 +333,7 @@ def _run(options: argparse.Namespace) -> None:
     sessions = Sessions.of(dataset)
     parts = examples(dataset, sessions, options.recommend_searched)
     ranking = Ranking(dataset, sessions, protocol["max_history"], protocol["negatives"])
-    with authors_modules(options.code, sessions, dataset.log.n_users) as build:
+    with authors_modules(options.code, sessions, dataset.log.n_users, options.device) as build:
         torch.manual_seed(0)
         train(
             build(),

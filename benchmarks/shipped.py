@@ -8,7 +8,7 @@ in a row without a new best), but for:
 - `valid_metric` NDCG@10, which our training stops by, too.
 - Times are the ordinals of the events of a user: RecBole holds times in float32, which would reorder close events.
   Its leave-one-out split is then ours.
-- The processor computes, whatever else there is.
+- The processor computes unless `--device cuda` is given, and seconds are the processor's, of a GPU the clock's.
 - No progress bar, no checkpoint at a new best, and no detection of anomalies, which importing one of its modules
   switches on (a training is then some 1.4 times as long). None of these changes a weight: without them the times are
   RecBole's best.
@@ -100,7 +100,7 @@ class Point:
 
     epoch: int
     seconds: float
-    """Of the processor since the start, without any validation."""
+    """Since the start, without any validation: of the processor, or by the clock where a GPU computes."""
     recbole_ndcg: float
     """Validation NDCG@10 by RecBole, which rounds it to four digits and stops by it."""
     ndcg: float
@@ -119,6 +119,8 @@ class Curve:
     users: int
     items: int
     points: list[Point]
+    accelerator: str | None = None
+    """What computed, None where the processor did."""
 
     @property
     def finished(self) -> bool:
@@ -138,12 +140,13 @@ class TimedTrainer(Trainer):
     """RecBole's trainer with a clock that runs while it trains."""
 
     seconds = 0.0
-    """Of the processor: other programs do not lengthen them."""
+    """Of the processor, which other programs do not lengthen; by the clock where a GPU computes."""
 
     def _train_epoch(self, *args: Any, **kwargs: Any) -> Any:
-        start = time.process_time()
+        clock = time.process_time if self.device.type == "cpu" else time.perf_counter
+        start = clock()
         loss = super()._train_epoch(*args, **kwargs)
-        self.seconds += time.process_time() - start
+        self.seconds += clock() - start
         return loss
 
 
@@ -161,15 +164,16 @@ class Shipped:
         """Our model of RecBole's sizes with the present weights of RecBole's; in training mode."""
         model = self.pair.ours(dataset.view(None, None), max_history=self.pair.max_history)
         weights, table = self.trainer.model.state_dict(), "item_embedding.weight"
-        weights[table] = torch.cat([weights[table][self.item_numbers], weights[table][len(self.item_numbers) :]])
+        numbers = self.item_numbers.to(weights[table].device)
+        weights[table] = torch.cat([weights[table][numbers], weights[table][len(numbers) :]])
         if (bias := "output_bias") in weights:
-            weights[bias] = weights[bias][self.item_numbers]
+            weights[bias] = weights[bias][numbers]
         model.net.load_state_dict(weights)
-        return model
+        return model.to(self.trainer.device)
 
 
 @contextmanager
-def shipped(log: EventLog, model: str = "SASRec", **options: Any) -> Iterator[Shipped]:
+def shipped(log: EventLog, model: str = "SASRec", device: str = "cpu", **options: Any) -> Iterator[Shipped]:
     """RecBole's model of that name on a log, with further `options` of its configuration; its files are temporary."""
     pair = MODELS[model]
     with _surroundings():
@@ -181,7 +185,7 @@ def shipped(log: EventLog, model: str = "SASRec", **options: Any) -> Iterator[Sh
                 "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
                 "train_neg_sample_args": None,
                 "valid_metric": "NDCG@10",
-                "gpu_id": "",
+                "gpu_id": "" if device == "cpu" else os.environ.get("CUDA_VISIBLE_DEVICES", "0"),
                 "show_progress": False,
                 **options,
             },
@@ -197,7 +201,12 @@ def shipped(log: EventLog, model: str = "SASRec", **options: Any) -> Iterator[Sh
 
 
 def training_curve(
-    dataset: Dataset, file: Path, report: Callable[[Point], None], model: str = "SASRec", **options: Any
+    dataset: Dataset,
+    file: Path,
+    report: Callable[[Point], None],
+    model: str = "SASRec",
+    device: str = "cpu",
+    **options: Any,
 ) -> Curve:
     """Train to the end, or go on from where the training that writes this file was stopped.
 
@@ -214,7 +223,7 @@ def training_curve(
         raise UserError(
             f"{log.name}: RecBole is compared under leave-one-out only, and this data set has another split"
         )
-    curve = Curve(model, log.name, log.data_hash, log.n_users, log.n_items, [])
+    curve = Curve(model, log.name, log.data_hash, log.n_users, log.n_items, [], _named(device))
     if file.exists():
         known = read_curve(file)
         if replace(known, points=[]) != curve:
@@ -226,7 +235,7 @@ def training_curve(
     if curve.finished:
         return curve
     state, points = file.with_suffix(".state"), curve.points
-    with shipped(log, model, **options) as theirs:
+    with shipped(log, model, device, **options) as theirs:
         trainer = theirs.trainer
         del points[_resume(theirs, state) if state.exists() else 0 :]
 
@@ -241,6 +250,10 @@ def training_curve(
 
         trainer.fit(theirs.train, theirs.valid, verbose=False, saved=False, callback_fn=after_epoch)
     return curve
+
+
+def _named(device: str) -> str | None:
+    return None if device == "cpu" else torch.cuda.get_device_name()
 
 
 def read_curve(file: Path) -> Curve:
@@ -258,7 +271,10 @@ def read_curve(file: Path) -> Curve:
 
 def _ranked(model: RecBoleModel, dataset: Dataset, part: Part, *names: str) -> dict[str, float]:
     assert isinstance(dataset.split, LeaveOneOut)
-    ranks = full_ranks(model, dataset.log, dataset.split, part, Task.RECOMMENDATION, max_history=MAX_HISTORY)
+    device = str(next(model.parameters()).device)
+    ranks = full_ranks(
+        model, dataset.log, dataset.split, part, Task.RECOMMENDATION, max_history=MAX_HISTORY, device=device
+    )
     return metrics(ranks, names)
 
 
@@ -282,6 +298,7 @@ def _save(theirs: Shipped, epochs: int, path: Path) -> None:
         "best": float(trainer.best_valid_score),
         "epochs_since": trainer.cur_step,
         "random": torch.get_rng_state(),
+        "random_of_gpu": torch.cuda.get_rng_state() if trainer.device.type == "cuda" else None,
         "masks": random.getstate(),
         "order": theirs.train.generator.get_state(),
     }
@@ -290,12 +307,14 @@ def _save(theirs: Shipped, epochs: int, path: Path) -> None:
 
 def _resume(theirs: Shipped, path: Path) -> int:
     """Go back to a state that `_save` wrote; returns the epochs behind it."""
-    state, trainer = torch.load(path, weights_only=True), theirs.trainer
+    state, trainer = torch.load(path, weights_only=True, map_location="cpu"), theirs.trainer
     trainer.model.load_state_dict(state["model"])
     trainer.optimizer.load_state_dict(state["optimiser"])
     trainer.seconds, trainer.best_valid_score = state["seconds"], state["best"]
     trainer.start_epoch, trainer.cur_step = state["epochs"], state["epochs_since"]
     torch.set_rng_state(state["random"])
+    if trainer.device.type == "cuda":
+        torch.cuda.set_rng_state(state["random_of_gpu"])
     random.setstate(state["masks"])
     theirs.train.generator.set_state(state["order"])
     return state["epochs"]
@@ -341,6 +360,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--max-users", type=int, metavar="N", help="a sample of so many users or fewer, as of run.py --max-users"
     )
+    p.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="what computes; default %(default)s")
     p.add_argument("--out", type=Path, required=True, metavar="FILE", help="the curve as JSON; resumable")
     return p
 
@@ -354,7 +374,9 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     dataset, file = table_dataset(options.dataset, options.max_users), options.out.resolve()
-    training_curve(dataset, file, lambda point: print(json.dumps(asdict(point)), flush=True), options.model)
+    training_curve(
+        dataset, file, lambda point: print(json.dumps(asdict(point)), flush=True), options.model, options.device
+    )
 
 
 if __name__ == "__main__":
