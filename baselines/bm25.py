@@ -11,11 +11,11 @@ words removed, no stemming); the corpus is the whole catalogue, an item without 
 document; a word that a query repeats counts twice. Nothing is personal: the history is ignored.
 """
 
+import os
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import ClassVar
 
-import bm25s
 import numpy as np
 import torch
 from torch import Tensor
@@ -23,6 +23,10 @@ from torch import Tensor
 from synergen.contract import DataView, Recommender, Requests, Task
 from synergen.errors import UserError
 from synergen.settings import refuse_below, refuse_no_share
+
+# Where there is a JAX, bm25s starts it, and it would take three quarters of the GPU's memory for itself.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+import bm25s
 
 
 @dataclass(frozen=True)

@@ -194,7 +194,7 @@ def shipped(log: EventLog, model: str = "SASRec", device: str = "cpu", **options
         dataset = create_dataset(config)
         train, valid, _ = data_preparation(config, dataset)
         init_seed(config["seed"], config["reproducibility"])
-        trainer = TimedTrainer(config, pair.theirs(config, train.dataset))
+        trainer = TimedTrainer(config, pair.theirs(config, train.dataset).to(config["device"]))
         tokens = [str(item) for item in range(1, log.n_items + 1)]
         numbers = np.concatenate([[0], dataset.token2id(dataset.iid_field, tokens)])
         yield Shipped(pair, trainer, train, valid, torch.from_numpy(numbers))
