@@ -123,6 +123,7 @@ def save_model(
 
     def write(new: Path) -> None:
         write_json(new / CONFIG, config)
+        _part_weights(model)
         safetensors.torch.save_model(model, str(new / _WEIGHTS))
         catalogue.to_parquet(new / _CATALOGUE, index=False)
         pd.DataFrame({"text": view.query_texts[1:]}, dtype=object).to_parquet(new / _QUERIES, index=False)
@@ -130,6 +131,14 @@ def save_model(
         safetensors.numpy.save_file(halves | (projection.tensors() if projection else {}), new / _TEXT)
 
     _write_folder(folder, write)
+
+
+def _part_weights(model: Recommender) -> None:
+    """Give weights that lie in one piece of memory pieces of their own, as the format demands: on a GPU those of a GRU
+    lie together."""
+    for weight in model.parameters():
+        if weight.untyped_storage().nbytes() > weight.nbytes:
+            weight.data = weight.data.clone()
 
 
 def _trained(dataset: Dataset) -> np.ndarray:

@@ -7,13 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from saved_toys import save_toy_model, toy_dataset, toy_slates, toy_vectors
+from saved_toys import SMALL, save_toy_model, toy_dataset, toy_slates, toy_vectors
 
 from synergen.contract import Task
 from synergen.data.batches import questions
 from synergen.data.splits import Part
 from synergen.errors import UserError
 from synergen.evaluation.calibration import Temperature
+from synergen.model.synergen import SynerGen
 from synergen.model_files import catalogue_hash, load_model, model_folder, save_model
 from synergen.runs import RunSpec
 
@@ -43,6 +44,21 @@ def test_a_loaded_model_answers_alike_bit_for_bit(dataset, settings, tmp_path):
         with torch.inference_mode():
             assert torch.equal(loaded.user_vectors(asked), model.user_vectors(asked))
     assert torch.equal(loaded.item_vectors(), model.item_vectors())
+
+
+def test_weights_that_lie_in_one_piece_of_memory_are_saved_apart(dataset, tmp_path):
+    """As cuDNN lays those of a GRU; the format refuses them."""
+    vectors = toy_vectors(dataset.item_texts()), toy_vectors(dataset.log.query_texts)
+    model = SynerGen(dataset.view(*vectors), **SMALL).eval()
+    together = torch.cat([weight.detach().flatten() for weight in model.parameters()])
+    sizes = [weight.numel() for weight in model.parameters()]
+    for weight, part in zip(model.parameters(), together.split(sizes), strict=True):
+        weight.data = part.view_as(weight)
+    protocol = {"encoder": "minilm", "search_share": 0.5, "filter": "none", "min_count": 5, "split": "leave-one-out"}
+    spec = RunSpec("SynerGen", "toy", "joint", 0, dict(SMALL), {}, protocol)
+    save_model(tmp_path / "model", model, spec, dataset, vectors, Temperature(1.0))
+    loaded = load_model(tmp_path / "model").model
+    assert all(torch.equal(one, other) for one, other in zip(loaded.parameters(), model.parameters(), strict=True))
 
 
 def test_everything_that_serving_needs_is_kept(dataset, saved_once):
