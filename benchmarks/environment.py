@@ -14,8 +14,8 @@ import torch
 _PACKAGES = ("synergen", "torch", "numpy", "pandas", "recbole", "transformers", "bm25s")
 
 
-def environment() -> dict[str, Any]:
-    """Versions, hardware and git commit, for the run record."""
+def environment(device: str) -> dict[str, Any]:
+    """Versions, hardware and git commit, for the run record; a GPU is named where `device` is one."""
     versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
     return {
         "python": platform.python_version(),
@@ -23,7 +23,7 @@ def environment() -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "accelerator": torch.cuda.get_device_name(device) if device.startswith("cuda") else None,
         **_commit(),
     }
 

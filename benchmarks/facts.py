@@ -23,12 +23,20 @@ class Fact:
 
 
 def facts_of(names: Iterable[str], runs: Iterable[Run]) -> dict[str, Value]:
-    """By name, of the runs of a row, one a seed: numbers as means over them. Empty where nothing was trained."""
-    trained = [run.record for run in runs if "epochs" in run.record["training"]]
-    read = {name: [FACTS[name].read(record) for record in trained] for name in names}
+    """By name, of the runs of a row, one a seed: numbers as means over those that `of_one_machine` keeps. Empty where
+    nothing was trained."""
+    read = {name: [FACTS[name].read(run.record) for run in of_one_machine(runs)] for name in names}
     return {
         name: _over_seeds(known) for name, values in read.items() if (known := [v for v in values if v is not None])
     }
+
+
+def of_one_machine(runs: Iterable[Run]) -> list[Run]:
+    """The trained runs of a row whose costs can be averaged: those on processors, else those on the first GPU."""
+    trained = [run for run in runs if "epochs" in run.record["training"]]
+    accelerators = [run.record["environment"]["accelerator"] for run in trained]
+    chosen = accelerators[0] if accelerators and None not in accelerators else None
+    return [run for run, own in zip(trained, accelerators, strict=True) if own == chosen]
 
 
 def timed_by_clock(record: Record) -> bool:

@@ -108,7 +108,7 @@ def _execute(spec: RunSpec, source: str, store: RunStore, device: str, scale: st
         "test_seconds": seconds_a_view,
         "peak_memory_mib": peak_memory_mib(),
         "parameters": _parameters(subject),
-        "environment": environment(),
+        "environment": environment(device),
         **({"processes": distributed.world()} if distributed.world() > 1 else {}),
     }
     run = Run(record, {(str(view.task), view.name): values for view, values in ranks.items()})

@@ -9,7 +9,7 @@ from scipy.stats import kendalltau
 
 from baselines.registry import model_class
 from benchmarks import consistency
-from benchmarks.facts import timed_by_clock
+from benchmarks.facts import of_one_machine, timed_by_clock
 from benchmarks.gains import LEVEL
 from benchmarks.references import ORACLE, POLICY
 from benchmarks.views import QUESTIONS_OF_PAIRS, has_slates
@@ -57,6 +57,7 @@ def notes(table: "Table", runs: Sequence[Run], registry_tasks: Mapping[str, froz
     yield from _sample_lines(rows, runs)
     yield from _gap_lines(rows)
     yield from _calibration_lines(rows, runs)
+    yield from _machine_lines(rows, runs)
     yield from _clock_lines(rows, runs)
     yield from _audit_lines(runs)
     yield from _tuning_lines(rows, runs)
@@ -234,13 +235,33 @@ def _calibration_lines(rows: Sequence["Row"], runs: Sequence[Run]) -> Iterable[s
 
 def _clock_lines(rows: Sequence["Row"], runs: Sequence[Run]) -> Iterable[str]:
     """Methods whose costs are not in seconds of the processor."""
-    clocked = {run.record["id"] for run in runs if timed_by_clock(run.record)}
-    methods = [row.method.method for row in rows if row.block.costs and row.facts and clocked & set(row.runs)]
+    by_id = {run.record["id"]: run for run in runs}
+    methods = [
+        row.method.method
+        for row in rows
+        if row.block.costs
+        and row.facts
+        and any(timed_by_clock(run.record) for run in of_one_machine(by_id[run_id] for run_id in row.runs))
+    ]
     if methods:
         yield (
             f"Seconds are the processor's, except of {'; '.join(methods)}: these are the clock's, which other programs "
             "may have lengthened, and the Positions/s include validation."
         )
+
+
+def _machine_lines(rows: Sequence["Row"], runs: Sequence[Run]) -> Iterable[str]:
+    """Which runs were made on a GPU, where some were."""
+    by_id = {run.record["id"]: run.record for run in runs}
+    found: dict[str, dict[str, list[int]]] = {}  # seeds by GPU and method
+    for row in rows:
+        for record in (by_id[run_id] for run_id in row.runs):
+            if gpu := record["environment"]["accelerator"]:
+                seeds = found.setdefault(gpu, {}).setdefault(row.method.method, [])
+                seeds.extend({record["seed"]} - {*seeds})
+    for gpu, methods in found.items():
+        told = "; ".join(f"{method}, seeds {', '.join(map(str, sorted(seeds)))}" for method, seeds in methods.items())
+        yield f"Trained on {gpu}: {told}. Of a row that was trained on processors, too, costs are those there."
 
 
 def _audit_lines(runs: Sequence[Run]) -> Iterable[str]:

@@ -107,7 +107,7 @@ def _train(spec: RunSpec, log: EventLog, store: RunStore, device: str | None, sc
         **asdict(spec),
         "metrics": {name: summary.curve[-1][name] for name in METRICS},
         "training": asdict(summary),
-        "environment": environment(),
+        "environment": environment(device),
     }
 
 

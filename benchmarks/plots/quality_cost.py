@@ -9,7 +9,7 @@ import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from benchmarks.facts import facts_of
+from benchmarks.facts import facts_of, of_one_machine
 from benchmarks.plots.drawing import Part, Plot
 from benchmarks.plots.layout import below, logarithmic
 from benchmarks.plots.material import Material
@@ -70,9 +70,10 @@ def _parameters(material: Material, row: Row, column: str) -> list[float]:
 def _milliseconds(material: Material, row: Row, column: str) -> list[float]:
     """Of the processor, for a question of the task among the candidates of the column."""
     task, name = str(row.block.task), material.reading(row, column)[0]
+    runs = material.runs_of(row)
     return [
         1000 * seconds / int(np.isfinite(cases(run.ranks[task, name], "MRR")).sum())
-        for run in material.runs_of(row)
+        for run in of_one_machine(runs) or runs
         if (seconds := run.record.get("test_seconds", {}).get(task, {}).get(name)) and (task, name) in run.ranks
     ]
 

@@ -110,7 +110,7 @@ def save(
         },
         sort_keys=False,
     )
-    machine = environment()["accelerator" if search.device == "cuda" else "processor"]
+    machine = environment(search.device)["accelerator" if search.device == "cuda" else "processor"]
     header = (
         f"# {search.base.model} on {search.base.dataset}: the best values that Optuna (TPE) found on validation.",
         f"# Expected metric: validation {metric} {reached(best):.4f} (by hand {hand}) at scale {scale}, seed 0.",

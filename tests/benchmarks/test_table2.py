@@ -139,6 +139,21 @@ def test_costs_by_hand() -> None:
     assert not any("not the paper's" in note for note in table.notes)
 
 
+def test_costs_are_of_one_kind_of_machine() -> None:
+    """Seed 0 on a processor, ten epochs in 200 s; seeds 1 and 3 on a GPU, in 20 s: the processor's are told. A row with
+    runs on a GPU alone has theirs."""
+    gpu = {"environment": {"accelerator": "a GPU"}, "seconds": 20.0}
+    runs = {
+        "SASRec: gBCE": [make_run(5, "SASRec", 0), make_run(5, "SASRec", 1, **gpu), make_run(5, "SASRec", 3, **gpu)],
+        "BERT4Rec: gBCE": [make_run(5, "BERT4Rec", 0, **gpu)],
+    }
+    table = build(load_spec(5), runs, REGISTRY)
+    assert lines(table, "SASRec: gBCE")[0][-4:] == ["8.0", "200", "20.0", "100"]
+    assert lines(table, "BERT4Rec: gBCE")[0][-4:] == ["8.0", "20", "2.0", "1,000"]
+    (said,) = [note for note in table.notes if note.startswith("Trained on a GPU: ")]
+    assert "SASRec: gBCE, seeds 1, 3; BERT4Rec: gBCE, seeds 0." in said
+
+
 def test_an_accelerator_is_timed_by_the_clock() -> None:
     """Its time is not the processor's."""
     timed = trained(10, 8, processor_seconds=1.0, training_processor_seconds=1.0)
