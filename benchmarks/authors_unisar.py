@@ -239,9 +239,19 @@ def train(
     ranking: Ranking,
     file: Path,
     most_users: int | None,
+    about: dict[str, Any],
     report: Callable[[dict[str, Any]], None],
 ) -> list[dict[str, Any]]:
-    """Train to the end, or go on; writes the curve and returns it."""
+    """Train to the end, or go on; writes the curve and returns it.
+
+    Args:
+        about: what tells this training from others, and is written before the curve.
+
+    Raises:
+        UserError: the file is of another training.
+    """
+    if file.exists() and (other := json.loads(file.read_text(encoding="utf-8"))["about"]) != about:
+        raise UserError(f"{file}: another training, {other}; this one is {about}: name another file")
     parts, words = (parts[0].to(_place(model)), parts[1].to(_place(model))), words.to(_place(model))
     optimiser = torch.optim.Adam(model.customize_parameters(), lr=RATE, weight_decay=L2)
     schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, mode="max", patience=PLATEAU, min_lr=LEAST_RATE)
@@ -263,7 +273,7 @@ def train(
         schedule.step(mean)
         point = {"epoch": len(curve) + 1, "seconds": seconds, "loss": loss, "mean": mean, "valid": valid, "test": test}
         curve.append(point)
-        write_json(file, curve)
+        write_json(file, {"about": about, "curve": curve})
         states = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "schedule": schedule.state_dict()}
         write_atomically(state, partial(torch.save, {**states, "curve": curve}))
         report(point)
@@ -342,6 +352,13 @@ def _run(options: argparse.Namespace) -> None:
             ranking,
             options.out.resolve(),
             options.valid_users,
+            {
+                "dataset": dataset.log.name,
+                "data_hash": dataset.log.data_hash,
+                "recommend_searched": options.recommend_searched,
+                "valid_users": options.valid_users,
+                "accelerator": None if options.device == "cpu" else torch.cuda.get_device_name(),
+            },
             lambda point: print(json.dumps(point), flush=True),
         )
 

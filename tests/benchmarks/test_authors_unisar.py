@@ -111,7 +111,7 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(
         monkeypatch.setattr(authors_unisar, "MAX_EPOCHS", epochs)
         torch.manual_seed(0)
         model = Pretended(shop.log.n_items)
-        found = train(model, parts, sessions.words, ranking, tmp_path / name, 40, lambda point: None)
+        found = train(model, parts, sessions.words, ranking, tmp_path / name, 40, {"n": 1}, lambda point: None)
         return [point | {"seconds": 0.0} for point in found]
 
     whole = curve("whole", 3)
@@ -120,6 +120,8 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(
     assert [point["epoch"] for point in whole] == [1, 2, 3]
     assert whole[0]["test"] is not None
     assert whole[0]["loss"] > whole[2]["loss"]
+    with pytest.raises(UserError, match="another training, {'n': 1}; this one is {'n': 2}: name another file"):
+        train(Pretended(9), parts, sessions.words, ranking, tmp_path / "cut", 40, {"n": 2}, lambda point: None)
 
 
 def test_it_stops_after_five_epochs_in_a_row_without_a_new_best() -> None:
