@@ -120,7 +120,7 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(
     assert [point["epoch"] for point in whole] == [1, 2, 3]
     assert whole[0]["test"] is not None
     assert whole[0]["loss"] > whole[2]["loss"]
-    with pytest.raises(UserError, match="another training, {'n': 1}; this one is {'n': 2}: name another file"):
+    with pytest.raises(UserError, match=r"another training, \{'n': 1\}; this one is \{'n': 2\}: name"):
         train(Pretended(9), parts, sessions.words, ranking, tmp_path / "cut", 40, {"n": 2}, lambda point: None)
 
 
