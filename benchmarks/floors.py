@@ -38,25 +38,25 @@ class Beside:
 
     curve: Curve
     ours: dict[str, float]
-    """Test metrics, means over the seeds."""
+    """Test metrics, means over the seeds; empty where no table has the row."""
     seeds: int
 
     @property
-    def share(self) -> float:
+    def share(self) -> float | None:
         """Ours over RecBole's."""
-        return self.ours[_METRIC] / self.curve.best.test[_METRIC]
+        return self.ours[_METRIC] / self.curve.best.test[_METRIC] if self.ours else None
 
     @property
-    def reached(self) -> bool:
+    def reached(self) -> bool | None:
         """Whether the baseline is as good as RecBole's, or as nearly so as `FLOOR` asks."""
-        return self.share >= FLOOR
+        return None if self.share is None else self.share >= FLOOR
 
 
 def compared(results: Path) -> Iterator[Beside]:
     """Every training by RecBole, in order of the files' names.
 
     Raises:
-        UserError: there is none, or Table 2 has not the model on its data.
+        UserError: there is none.
     """
     curves = sorted((results / "recbole").glob("*.json"))
     if not curves:
@@ -65,12 +65,7 @@ def compared(results: Path) -> Iterator[Beside]:
     for path in curves:
         curve = read_curve(path)
         own = [(seeds, ours) for data, model, seeds, ours in rows if (data, model) == (curve.data_hash, curve.model)]
-        if not own:
-            raise UserError(
-                f"{path}: no table 2 in {results / 'tables'} has {curve.model} on these {curve.users:,} users of "
-                f"{curve.dataset}; run benchmarks/run.py --table 2 on them, with --max-users where it is a sample"
-            )
-        seeds, ours = max(own, key=lambda one: one[0])
+        seeds, ours = max(own, key=lambda one: one[0], default=(0, {}))
         yield Beside(curve, ours, seeds)
 
 
@@ -96,8 +91,8 @@ def table(trainings: list[Beside]) -> Grid:
             (
                 (
                     *(Cell(f"{100 * one.curve.best.test[m]:.2f}") for m in TEST_METRICS),
-                    *(Cell(f"{100 * one.ours[m]:.2f}") for m in TEST_METRICS),
-                    Cell(f"{one.share:.3f}", best=not one.reached),
+                    *(Cell(f"{100 * one.ours[m]:.2f}" if one.ours else "pending") for m in TEST_METRICS),
+                    Cell("" if one.share is None else f"{one.share:.3f}", best=one.reached is False),
                 ),
             ),
             tuple(
@@ -108,7 +103,7 @@ def table(trainings: list[Beside]) -> Grid:
                     f"{one.curve.best.epoch} of {len(one.curve.points)}" + ("" if one.curve.finished else ", goes on"),
                     f"{one.curve.points[-1].seconds / 60:.0f}",
                     one.curve.accelerator or "one core",
-                    str(one.seeds),
+                    str(one.seeds or ""),
                 )
             ),
         )
@@ -126,6 +121,8 @@ def table(trainings: list[Beside]) -> Grid:
             "that goes on was ended before: RecBole reaches as much at least.",
             "Minutes: training without validation; of one core's own, and on a GPU by the clock, while others computed "
             "there, too.",
+            "Pending: no table 2 has the model on these data; run benchmarks/run.py --table 2, with --max-users where they "
+            "are a sample.",
         ),
     )
 
@@ -144,7 +141,7 @@ def to_csv(trainings: list[Beside]) -> str:
                 "seconds": one.curve.points[-1].seconds,
                 "accelerator": one.curve.accelerator,
                 **{f"recbole_{m}": one.curve.best.test[m] for m in TEST_METRICS},
-                **{f"ours_{m}": one.ours[m] for m in TEST_METRICS},
+                **{f"ours_{m}": one.ours.get(m) for m in TEST_METRICS},
                 "seeds": one.seeds,
                 "ratio": one.share,
                 "reached": one.reached,
