@@ -121,8 +121,8 @@ def table(trainings: list[Beside]) -> Grid:
             "that goes on was ended before: RecBole reaches as much at least.",
             "Minutes: training without validation; of one core's own, and on a GPU by the clock, while others computed "
             "there, too.",
-            "Pending: no table 2 has the model on these data; run benchmarks/run.py --table 2, with --max-users where they "
-            "are a sample.",
+            "Pending: no table 2 has the model on these data; run benchmarks/run.py --table 2, with --max-users for a "
+            "sample.",
         ),
     )
 
