@@ -34,14 +34,20 @@ def facts_of(names: Iterable[str], runs: Iterable[Run]) -> dict[str, Value]:
 def of_one_machine(runs: Iterable[Run]) -> list[Run]:
     """The trained runs of a row whose costs can be averaged: those on processors, else those on the first GPU."""
     trained = [run for run in runs if "epochs" in run.record["training"]]
-    accelerators = [run.record["environment"]["accelerator"] for run in trained]
+    accelerators = [accelerator_of(run.record) for run in trained]
     chosen = accelerators[0] if accelerators and None not in accelerators else None
     return [run for run, own in zip(trained, accelerators, strict=True) if own == chosen]
 
 
+def accelerator_of(record: Record) -> str | None:
+    """The GPU that a run was made on, None where it was a processor."""
+    name: str | None = record.get("environment", {}).get("accelerator")
+    return name
+
+
 def timed_by_clock(record: Record) -> bool:
     """Whether the seconds of a training are the clock's, which whatever else the machine did has lengthened."""
-    return "processor_seconds" not in record["training"] or record["environment"]["accelerator"] is not None
+    return "processor_seconds" not in record["training"] or accelerator_of(record) is not None
 
 
 def _over_seeds(values: list[Value]) -> Value:

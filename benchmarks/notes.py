@@ -9,7 +9,7 @@ from scipy.stats import kendalltau
 
 from baselines.registry import model_class
 from benchmarks import consistency
-from benchmarks.facts import of_one_machine, timed_by_clock
+from benchmarks.facts import accelerator_of, of_one_machine, timed_by_clock
 from benchmarks.gains import LEVEL
 from benchmarks.references import ORACLE, POLICY
 from benchmarks.views import QUESTIONS_OF_PAIRS, has_slates
@@ -256,7 +256,7 @@ def _machine_lines(rows: Sequence["Row"], runs: Sequence[Run]) -> Iterable[str]:
     found: dict[str, dict[str, list[int]]] = {}  # seeds by GPU and method
     for row in rows:
         for record in (by_id[run_id] for run_id in row.runs):
-            if gpu := record["environment"]["accelerator"]:
+            if gpu := accelerator_of(record):
                 seeds = found.setdefault(gpu, {}).setdefault(row.method.method, [])
                 seeds.extend({record["seed"]} - {*seeds})
     for gpu, methods in found.items():
