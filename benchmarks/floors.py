@@ -2,8 +2,9 @@
 
 Reads the curves that benchmarks/shipped.py wrote to recbole/ of the results folder, and the tables there. RecBole's
 weights are those of its best epoch on validation, by the evaluator of this benchmark; ours are the row of Table 2 on
-the same data. A training that was not followed to its end is told of as such: RecBole reaches as much at least on validation,
-so that a row below it is too low, and one above it may be. Writes tables/recbole.md and .csv, and needs no data.
+the same data. A training that was not followed to its end is told of as such: RecBole reaches as much at least on
+validation, so that a row below it is too low, and one above it may be. Writes tables/recbole.md and .csv, and needs no
+data.
 """
 
 import argparse
@@ -118,7 +119,7 @@ def table(trainings: list[Beside]) -> Grid:
         (Panel((columns,), lines, states=states),),
         (
             "Best epoch: on validation N@10 by our evaluator, of all that RecBole trained until it stopped; a training "
-            "that goes on was ended before: RecBole reaches as much at least on validation.",
+            "that goes on was ended before: on validation, RecBole reaches as much at least.",
             "Minutes: training without validation; of one core's own, and on a GPU by the clock, while others computed "
             "there, too.",
             "Pending: no table 2 has the model on these data; run benchmarks/run.py --table 2, with --max-users for a "
