@@ -260,7 +260,10 @@ def _machine_lines(rows: Sequence["Row"], runs: Sequence[Run]) -> Iterable[str]:
                 seeds = found.setdefault(gpu, {}).setdefault(row.method.method, [])
                 seeds.extend({record["seed"]} - {*seeds})
     for gpu, methods in found.items():
-        told = "; ".join(f"{method}, seeds {', '.join(map(str, sorted(seeds)))}" for method, seeds in methods.items())
+        told = "; ".join(
+            f"{method}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, sorted(seeds)))}"
+            for method, seeds in methods.items()
+        )
         yield f"Trained on {gpu}: {told}. Of a row that was trained on processors, too, costs are those there."
 
 

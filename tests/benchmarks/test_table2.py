@@ -151,7 +151,7 @@ def test_costs_are_of_one_kind_of_machine() -> None:
     assert lines(table, "SASRec: gBCE")[0][-4:] == ["8.0", "200", "20.0", "100"]
     assert lines(table, "BERT4Rec: gBCE")[0][-4:] == ["8.0", "20", "2.0", "1,000"]
     (said,) = [note for note in table.notes if note.startswith("Trained on a GPU: ")]
-    assert "SASRec: gBCE, seeds 1, 3; BERT4Rec: gBCE, seeds 0." in said
+    assert "SASRec: gBCE, seeds 1, 3; BERT4Rec: gBCE, seed 0." in said
 
 
 def test_an_accelerator_is_timed_by_the_clock() -> None:
