@@ -9,14 +9,15 @@ request (`use_dot_prod`). The mode with the candidate inside the encoder is left
 history apart from those that are scored (`sep_prod_emb`). Deviations:
 
 - The repository draws the gains of the layer norms from N(0, 1), as its initialisation takes them for weights; here
-  they are 1, and `faithful` restores that.
-- Vectors of items and words begin with deviation 1/√D instead of 1, at which logits of deviation √D would have to be
-  unlearnt first; the attention of ZAM and AEM begins as TEM's does.
+  they are 1. It also draws vectors of items and words from N(0, 1), so that logits of deviation √D would have to be
+  unlearnt first; here they, and the sinusoids added to them, are smaller by √D. `faithful` restores both. The attention
+  of ZAM and AEM begins as TEM's does.
 - The history is what came before the request, as `do_seq_review_train` has it, up to max_history (the repository: 20).
-- Items are not told apart by reviews, which our data lack, but by the words of their titles; a word is drawn anew for
-  each target, which is the repository's window of one word.
-- Negative items are never the target; the loss is the mean over the 1 + K logits, not their sum, and all logits are
-  raised by a constant (see `baselines.objectives`). Words weigh as much beside it as they do in the repository.
+- Items are not told apart by reviews, which our data lack, but by the words of their texts (titles and categories, the
+  first 24); a word is drawn anew for each target, which is the repository's window of one word.
+- Negative items are never the target, and all logits are raised by a constant (see `baselines.objectives`). The
+  repository sums binary cross-entropies over the 1 + K logits of items and those of words; `gbce` is the mean of the
+  former, and the latter are divided by as much.
 - One block serves all targets of a sequence in one pass: its items do not read the query. With more blocks each
   target is a row of its own.
 - Where the history is empty, AEM reads nothing (the repository: the padding), so the request is half the query and
@@ -61,11 +62,12 @@ class TEMSettings(ObjectiveSettings):
         ZAM), or a transformer over both (TEM).
     layers, ffn_width: of the transformer.
     item_bias: a trained number of each item is added to its scores (`sim_func` bias_product).
-    words_weight: of the loss that predicts the words of a target's title from its vector; 0 for none.
+    words_weight: of the loss that predicts the words of a target's text from its vector; 0 for none.
     requests_per_sequence: random targets that are trained on of each sequence and epoch where there is more than one
         layer; 0 for all.
     inputs: what an item vector is made of: a trained id vector, a trained projection of its frozen text vector, or
         their sum.
+    faithful: weights begin as in the repository.
     """
 
     loss: str = "gbce"
@@ -109,7 +111,8 @@ class TEM(ReadsItemText, DotProductRecommender):
         width, dropout = self.settings.width, self.settings.dropout
         self.items = _item_table(data, self.settings, type(self).__name__)
         vocabulary = Vocabulary([*data.query_texts, *data.item_texts])
-        words = padded_table(len(vocabulary), width, width**-0.5)
+        deviation = _deviation(self.settings)
+        words = padded_table(len(vocabulary), width, deviation)
         self.queries = QueryEncoder(data.query_texts, vocabulary, words, dropout)
         self.titles = ItemWords(data.item_texts, data.item_counts, vocabulary, words)
         self.bias = nn.Parameter(torch.zeros(data.n_items + 1)) if self.settings.item_bias else None
@@ -117,7 +120,7 @@ class TEM(ReadsItemText, DotProductRecommender):
         if self.settings.history == "transformer":
             sizes = (width, self.settings.layers, self.settings.heads, self.settings.ffn_width)
             longest = self.settings.max_history + 1  # of a training sequence, whose last event is placed but not read
-            self.reader = Encoder(*sizes, dropout, longest, self.settings.faithful)
+            self.reader = Encoder(*sizes, dropout, longest, deviation, self.settings.faithful)
         elif self.settings.history != "none":
             self.reader = Attention(width, self.settings.heads, dropout)
 
@@ -139,7 +142,8 @@ class TEM(ReadsItemText, DotProductRecommender):
             states = torch.cat([states, torch.ones_like(states[:, :1])], dim=1)  # (N, D + 1)
         terms = {self.settings.loss: objectives.objective(self.settings, states, targets, items, self.n_items)}
         if self.settings.words_weight:
-            terms["words"] = self.settings.words_weight * self.titles(targets, self.items(targets))
+            divided_by = 1 + self.settings.negatives if self.settings.loss == "gbce" else 1
+            terms["words"] = self.settings.words_weight * self.titles(targets, self.items(targets)) / divided_by
         return terms
 
     def user_vectors(self, requests: Requests) -> Tensor:
@@ -206,10 +210,10 @@ class TEM(ReadsItemText, DotProductRecommender):
 
 
 class ItemWords(nn.Module):
-    """The loss of predicting a word of an item's title from the item's vector, e · w + b, against random words.
+    """The loss of predicting a word of an item's text from the item's vector, e · w + b, against random words.
 
     Args:
-        titles: V + 1.
+        titles: V + 1 item texts.
         counts: (V + 1,) training events; a word is drawn as often as these show it, to the power 3/4.
         words: vectors (W + 1, D), shared with the queries.
     """
@@ -229,8 +233,10 @@ class ItemWords(nn.Module):
     upto: Tensor  # (W,) float64: cumulative weights of the words
 
     def forward(self, items: Tensor, vectors: Tensor) -> Tensor:
-        """The mean binary cross-entropy over items (N,) with vectors (N, D), of which those without words count for
-        nothing; 0 where no item counts."""
+        """The binary cross-entropies of a word and those it stands against, summed; the mean over items (N,) with
+        vectors (N, D), of which those without words count for nothing. 0 where no item counts."""
+        if not len(self.upto):
+            return 0 * vectors.sum()
         titles = self.numbers[items]  # (N, L)
         lengths = (titles > 0).sum(1)  # (N,)
         written = lengths > 0
@@ -241,12 +247,16 @@ class ItemWords(nn.Module):
         others = torch.searchsorted(self.upto, point, right=True).clamp(max=len(self.upto) - 1) + 1  # (N, K)
         numbers = torch.cat([titles.gather(1, one[:, None]), others], dim=1)  # (N, 1 + K)
         scores = (self.words(numbers) @ vectors[..., None]).squeeze(-1) + self.bias[numbers]
-        return pointwise("bce", scores)
+        return (1 + _WORD_NEGATIVES) * pointwise("bce", scores)
+
+
+def _deviation(settings: TEMSettings) -> float:
+    return 1.0 if settings.faithful else settings.width**-0.5
 
 
 def _item_table(data: DataView, settings: TEMSettings, model: str) -> ItemTable:
     if settings.inputs != "id":
         return text_items(data, settings.width, settings.inputs, model)
     items = ItemTable(data.n_items, settings.width, "id", None)
-    items.id = padded_table(data.n_items, settings.width, settings.width**-0.5)
+    items.id = padded_table(data.n_items, settings.width, _deviation(settings))
     return items

@@ -93,16 +93,25 @@ class Encoder(nn.Module):
 
     Args:
         length: items at most.
+        scale: of the sinusoids.
         noisy_gains: the gains of the layer norms begin as normal numbers instead of 1.
     """
 
     def __init__(
-        self, width: int, layers: int, heads: int, ffn_width: int, dropout: float, length: int, noisy_gains: bool
+        self,
+        width: int,
+        layers: int,
+        heads: int,
+        ffn_width: int,
+        dropout: float,
+        length: int,
+        scale: float,
+        noisy_gains: bool,
     ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(Block(width, heads, ffn_width, dropout, first=i == 0) for i in range(layers))
         self.norm = nn.LayerNorm(width, eps=_EPS)
-        self.register_buffer("positions", sinusoids(length + 1, width), persistent=False)
+        self.register_buffer("positions", scale * sinusoids(length + 1, width), persistent=False)
         if noisy_gains:
             for module in self.modules():
                 if isinstance(module, nn.LayerNorm):

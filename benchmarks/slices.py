@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from synergen.contract import Task
+from synergen.data.copies import earlier_copies
 from synergen.data.dataset import Dataset
 from synergen.data.splits import DAY, EventSplit, Part
 from synergen.errors import UserError
 from synergen.evaluation.cases import cases
 from synergen.evaluation.intervals import Interval, interval
 from synergen.evaluation.slates import SlateRanks
-from synergen.events import EventLog
 from synergen.runs import Ranks
 
 HEAD_SHARE = 0.2
@@ -35,7 +35,7 @@ class Questions:
     users: np.ndarray  # (Q,)
     popularity: np.ndarray  # (Q,) training events of the item asked for
     in_tail: np.ndarray  # (Q,) bool: the item was trained on, but is not among the most popular ones
-    history: np.ndarray  # (Q,) events of the user before the question
+    history: np.ndarray  # (Q,) events of the user's earlier requests
     gap: np.ndarray  # (Q,) float64 seconds since the last of these, NaN where there is none
     repeated: np.ndarray  # (Q,) bool: the item is among them
 
@@ -51,27 +51,16 @@ def questions_of(dataset: Dataset, task: Task) -> Questions:
         raise UserError("questions are requests with slates here, and slices are made of single held-out events")
     events = split.questions(Part.TEST, task)
     users, left_out = log.users[events], split.left_out(events)
-    begins = log.offsets[users]
+    begins, stops = log.offsets[users], log.request_starts[events]
     counts = split.item_counts()
     popularity = counts[log.items[events]]
     popular = np.argsort(-counts[1:], kind="stable")[: int(HEAD_SHARE * log.n_items)] + 1
-    last = np.where(left_out == events - 1, events - 2, events - 1)
+    last = np.where(left_out == stops - 1, stops - 2, stops - 1)
     gap = np.where(last >= begins, log.times[events] - log.times[np.maximum(last, 0)], np.nan)
-    copies = (left_out != events).astype(np.int64)  # events of the same item that are no history
-    repeated = _same_before(log)[events] > copies
+    copies = (left_out < stops).astype(np.int64)  # events of the same item that are no history
+    repeated = earlier_copies(log)[0][events] > copies
     in_tail = (popularity > 0) & ~np.isin(log.items[events], popular)
-    return Questions(events, users, popularity, in_tail, events - begins - copies, gap, repeated)
-
-
-def _same_before(log: EventLog) -> np.ndarray:
-    """(N,) int64: how many earlier events of its user are of the same item."""
-    pairs = log.users * (log.n_items + 1) + log.items
-    order = np.argsort(pairs, kind="stable")
-    at = np.arange(log.n_events)
-    starts = np.maximum.accumulate(np.where(np.diff(pairs[order], prepend=-1) != 0, at, 0))
-    counts = np.empty(log.n_events, np.int64)
-    counts[order] = at - starts
-    return counts
+    return Questions(events, users, popularity, in_tail, stops - begins - copies, gap, repeated)
 
 
 def by_question(ranks: Ranks, metric: str, questions: Questions) -> np.ndarray:

@@ -19,7 +19,7 @@ class Impressions:
     times: np.ndarray  # (M,) int64 Unix seconds
     queries: np.ndarray  # (M,) int32, 0 where the user typed nothing
     groups: np.ndarray  # (M,) int32: ordinal of the request within its user
-    stops: np.ndarray  # (M,) int64: the user's events before `stops` belong to earlier requests
+    stops: np.ndarray  # (M,) int64: the user's events before `stops` are history of the request
     items: np.ndarray  # (M, S) int32 in the order shown, 0 padding
     outcomes: np.ndarray  # (M, S) int16: the strongest action that the item got in this request, 0 for none
     ids: np.ndarray  # (M,) as in the source
@@ -37,7 +37,8 @@ class Impressions:
 class EventLog:
     """N events of U users, sorted by (user, time, file order); the events of user u are offsets[u]:offsets[u + 1].
 
-    With impressions, the events of one request stay together, requests in order of time.
+    With impressions, events stand in the order of the requests that had begun when they happened: a late purchase
+    is no history of the requests in between.
     """
 
     name: str
@@ -45,7 +46,7 @@ class EventLog:
     items: np.ndarray  # (N,) int32, 1..V
     actions: np.ndarray  # (N,) int16, 1..A
     times: np.ndarray  # (N,) int64 Unix seconds
-    groups: np.ndarray  # (N,) int32: ordinal of the event's request within its user
+    groups: np.ndarray  # (N,) int32: ordinal of the event's request within its user, never falling
     queries: np.ndarray  # (N,) int32: the query that stands for the event, 0 where its item has none
     searched: np.ndarray  # (N,) bool: the event came from a search
     user_ids: np.ndarray  # (U,) as in the source
@@ -56,7 +57,6 @@ class EventLog:
     query_texts: list[str]  # Q + 1
     action_is_outcome: bool
     categories_are_flat: bool
-    has_requests: bool  # the source says which events share a request
     dropped: dict[str, int]
     impressions: Impressions | None = None  # actions are then numbered by strength
 
@@ -76,6 +76,13 @@ class EventLog:
     def users(self) -> np.ndarray:
         """(N,) int64: the user of each event."""
         return np.repeat(np.arange(self.n_users), np.diff(self.offsets))
+
+    @cached_property
+    def request_starts(self) -> np.ndarray:
+        """(N,) int64: the first event of each event's request, at which the history of that request ends."""
+        first = np.diff(self.groups, prepend=-1) != 0
+        first[self.offsets[:-1]] = True
+        return np.maximum.accumulate(np.where(first, np.arange(self.n_events), 0))
 
     @cached_property
     def query_trail(self) -> np.ndarray:
@@ -139,7 +146,6 @@ def number_events(raw: RawLog) -> EventLog:
         query_texts=query_texts,
         action_is_outcome=raw.action_is_outcome,
         categories_are_flat=raw.categories_are_flat,
-        has_requests=raw.request is not None,
         dropped=raw.dropped | {"users with fewer than 3 events": int(rare.sum())},
     )
 

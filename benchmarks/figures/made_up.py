@@ -62,5 +62,5 @@ def log(n_users: int, n_items: int) -> EventLog:
         actions=np.ones(n, np.int16), times=START + order * DAY, groups=order.astype(np.int32),
         queries=np.zeros(n, np.int32), searched=np.zeros(n, bool), user_ids=np.arange(n_users),
         item_ids=np.arange(n_items + 1), titles=[], categories=[], action_names=["", "view"], query_texts=[""],
-        action_is_outcome=False, categories_are_flat=True, has_requests=False, dropped={},
+        action_is_outcome=False, categories_are_flat=True, dropped={},
     )  # fmt: skip

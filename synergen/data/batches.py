@@ -140,10 +140,11 @@ def questions(
     batch_size: int,
     among: np.ndarray | None = None,
 ) -> Iterator[Question]:
-    """Every question of a part and task, or those numbered `among`, in batches of like history length."""
+    """Every question of a part and task, or those numbered `among`, in batches of like history length. The history is
+    what came before the request that the event is of."""
     asked = split.questions(part, task)  # (Q,)
-    left_out = split.left_out(asked)
-    lengths = np.minimum(asked - log.offsets[log.users[asked]], max_history)
+    left_out, stops = split.left_out(asked), log.request_starts[asked]
+    lengths = np.minimum(stops - log.offsets[log.users[asked]], max_history)
     among = np.arange(len(asked)) if among is None else among
     order = among[np.argsort(lengths[among], kind="stable")]
     for at in range(0, len(order), batch_size):
@@ -151,7 +152,7 @@ def questions(
         events = asked[numbers]
         wanted = np.zeros(len(events)) if log.action_is_outcome else log.actions[events]
         queries = log.queries[events] if task is Task.SEARCH else np.zeros(len(events))
-        history = gather(log, events - lengths[numbers], events, left_out[numbers])
+        history = gather(log, stops[numbers] - lengths[numbers], stops[numbers], left_out[numbers])
         users = log.users[events]
         columns = (tensor(column) for column in (log.times[events], queries, wanted, users + 1))
         requests = Requests(task, history, *columns)

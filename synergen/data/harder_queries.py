@@ -29,8 +29,6 @@ class HarderQueries:
 
     texts: list[str]  # (Q' + 1): the Q + 1 as they were, then new ones
     numbers: Mapping[str, np.ndarray]  # by kind, (Q + 1,) int64: the query that stands for each
-    changed: Mapping[str, float]
-    """By kind, the share of queries that are not as before."""
 
 
 def harder_queries(texts: Sequence[str], like: Mapping[str, str]) -> HarderQueries:
@@ -40,7 +38,7 @@ def harder_queries(texts: Sequence[str], like: Mapping[str, str]) -> HarderQueri
         texts: (Q + 1) of the queries, the first of them "".
         like: the word that replaces a word, as `like_words` finds it; other words stay.
     """
-    found, numbers, changed = list(texts), {}, {}
+    found, numbers = list(texts), {}
     place = {text: number for number, text in reversed(list(enumerate(texts)))}
     for kind in KINDS:
         versions = [_version(kind, text, like) for text in texts]
@@ -48,9 +46,7 @@ def harder_queries(texts: Sequence[str], like: Mapping[str, str]) -> HarderQueri
             if place.setdefault(text, len(found)) == len(found):
                 found.append(text)
         numbers[kind] = np.array([place[text] for text in versions], dtype=np.int64)
-        others = [new != old for new, old in zip(versions[1:], texts[1:], strict=True)]
-        changed[kind] = float(np.mean(others)) if others else 0.0
-    return HarderQueries(found, numbers, changed)
+    return HarderQueries(found, numbers)
 
 
 def like_words(

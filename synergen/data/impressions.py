@@ -57,7 +57,8 @@ def number_requests(raw: RawLog) -> EventLog:
     """Give users, items, actions and requests of a log with impressions their numbers.
 
     All items of the log are in the catalogue, clicked or not. Actions are numbered by strength: the rarer, the
-    stronger. The query of an event is that of its request. Users without any event are dropped and counted.
+    stronger. The query of an event is that of its request; what it got counts there, too, but as history an event
+    stands with the last request that had begun when it happened. Users without any event are dropped and counted.
 
     Raises:
         UserError: an event of an item that its request did not show, or of another user's request.
@@ -68,15 +69,16 @@ def number_requests(raw: RawLog) -> EventLog:
     active = shown[Columns.USER].isin(events[Columns.USER].unique())
     dropped = raw.dropped | {"users with no event": int(shown.loc[~active, Columns.USER].nunique())}
     shown = shown[active].reset_index(drop=True)
-    request_of_event = pd.Index(shown[Columns.REQUEST]).get_indexer(pd.Index(events[Columns.REQUEST]))
-    order = np.argsort(request_of_event, kind="stable")  # users, and within them times, are in order by then
-    events, request_of_event = events.iloc[order].reset_index(drop=True), request_of_event[order]
-
     users, user_ids = pd.factorize(shown[Columns.USER], sort=True)
+    request_of_event = pd.Index(shown[Columns.REQUEST]).get_indexer(pd.Index(events[Columns.REQUEST]))
     other = users[request_of_event] != pd.Index(user_ids).get_indexer(pd.Index(events[Columns.USER]))
     refuse_rows(other, "its request belongs to another user", "repair the request", raw.name)
+    times, at = (table[Columns.TIME].to_numpy(np.int64) for table in (shown, events))
+    begun = _begun(users, times, request_of_event, at)
+    order = np.argsort(begun, kind="stable")  # users, and within them times, are in order by then
+    events, request_of_event, begun = events.iloc[order].reset_index(drop=True), request_of_event[order], begun[order]
     offsets = _offsets(users, len(user_ids))
-    event_offsets = np.searchsorted(request_of_event, offsets)
+    event_offsets = np.searchsorted(begun, offsets)
 
     slates = _slates(shown[SHOWN], item_ids)
     items = item_ids.get_indexer(pd.Index(events[Columns.ITEM])) + 1
@@ -90,8 +92,8 @@ def number_requests(raw: RawLog) -> EventLog:
         offsets=event_offsets.astype(np.int64),
         items=items.astype(np.int32),
         actions=actions.astype(np.int16),
-        times=events[Columns.TIME].to_numpy(np.int64),
-        groups=(request_of_event - offsets[users[request_of_event]]).astype(np.int32),
+        times=at[order],
+        groups=(begun - offsets[users[begun]]).astype(np.int32),
         queries=queries[request_of_event],
         searched=queries[request_of_event] > 0,
         user_ids=np.asarray(user_ids),
@@ -102,19 +104,30 @@ def number_requests(raw: RawLog) -> EventLog:
         query_texts=query_texts,
         action_is_outcome=raw.action_is_outcome,
         categories_are_flat=raw.categories_are_flat,
-        has_requests=True,
         dropped=dropped,
         impressions=Impressions(
             offsets=offsets,
-            times=shown[Columns.TIME].to_numpy(np.int64),
+            times=times,
             queries=queries,
             groups=(np.arange(len(shown)) - offsets[users]).astype(np.int32),
-            stops=np.searchsorted(request_of_event, np.arange(len(shown))).astype(np.int64),
+            stops=np.searchsorted(begun, np.arange(len(shown))).astype(np.int64),
             items=slates,
             outcomes=_outcomes(slates, request_of_event, items, actions, raw.name),
             ids=shown[Columns.REQUEST].to_numpy(),
         ),
     )
+
+
+def _begun(users: np.ndarray, times: np.ndarray, own: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """(N,) int64: the last request that its user had begun at the time `at` (N,) of an event, at least its `own` (N,).
+
+    Args:
+        users, times: (M,) of the requests, which are sorted by them.
+    """
+    first = min(times.min(initial=0), at.min(initial=0))
+    span = max(times.max(initial=0), at.max(initial=0)) - first + 1
+    last = np.searchsorted(users * span + times - first, users[own] * span + at - first, side="right") - 1
+    return np.maximum(own, last)
 
 
 def _offsets(sorted_codes: np.ndarray, n: int) -> np.ndarray:

@@ -19,14 +19,14 @@ from synergen.events import EventLog, Impressions
 from synergen.files import write_json, write_table
 from synergen.raw import category_paths, listed
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the same source and rules give another log or another layout, so that older folders are made anew."""
 
 MANIFEST = "manifest.json"
 
 _EVENTS = ("offsets", "items", "actions", "times", "groups", "queries", "searched")
 _REQUESTS = ("offsets", "times", "queries", "groups", "stops", "items", "outcomes")
-_TOLD = ("name", "action_names", "action_is_outcome", "categories_are_flat", "has_requests", "dropped")
+_TOLD = ("name", "action_names", "action_is_outcome", "categories_are_flat", "dropped")
 
 
 def write_prepared(folder: Path, log: EventLog, manifest: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,10 +22,16 @@ without you your
 STOP_WORDS = frozenset(_FUNCTION_WORDS.split())
 
 
+_WORD = re.compile(r"[^\W_]+")
 _NO_LETTERS = re.compile(r"[^\w\s]|[\d_]")
 
 
 def words_of(text: str) -> list[str]:
+    """The words of a text, which are its runs of letters and digits, in lower case."""
+    return _WORD.findall(text.lower())
+
+
+def letter_words_of(text: str) -> list[str]:
     """The words of a text reduced to letters and blanks, in lower case."""
     return _NO_LETTERS.sub("", text).lower().split()
 
@@ -53,24 +59,6 @@ class QueryTable:
         queries[count > 0] = self.ids[chosen[count > 0]]
         return queries
 
-    def statistics(self) -> dict[str, float | int | str]:
-        """The rule and what it gave; items and queries are counted without padding."""
-        n_queries = len(self.texts) - 1
-        n_items = max(len(self.offsets) - 2, 1)
-        with_query = np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))  # the item of each of `ids`
-        per_query = np.bincount(self.ids, minlength=n_queries + 1)
-        shared = np.unique(with_query[per_query[self.ids] > 1])
-        served = np.unique(with_query)
-        words = [len(text.split()) for text in self.texts[1:]]
-        return {
-            "rule": self.rule,
-            "distinct queries": n_queries,
-            "share of items without a query": 1 - len(served) / n_items,
-            "share of items alone with each of their queries": (len(served) - len(shared)) / n_items,
-            "median items per query": float(np.median(per_query[1:])) if n_queries else 0.0,
-            "mean words per query": float(np.mean(words)) if n_queries else 0.0,
-        }
-
 
 def category_queries(
     paths: Sequence[Sequence[Sequence[str]]],
@@ -95,7 +83,7 @@ def category_queries(
     known: dict[tuple[str, ...], str] = {}  # a catalogue has far fewer paths than items
 
     def query(path: tuple[str, ...]) -> str:
-        terms = [word for word in words_of(" ".join(path)) if word not in STOP_WORDS]
+        terms = [word for word in letter_words_of(" ".join(path)) if word not in STOP_WORDS]
         if stem:
             terms = [stemmer.stem(term) for term in terms]
         if vocabulary is not None:
@@ -162,8 +150,7 @@ def _sets(title: Sequence[str], size: int, shared: set[tuple[str, ...]]) -> Iter
 
 def _title_words(title: str) -> list[str]:
     """Distinct words of a title that can stand in a query, in their order."""
-    found = re.findall(r"[^\W_]+", title.lower())
-    return list(dict.fromkeys(w for w in found if len(w) > 1 and not w.isdecimal() and w not in STOP_WORDS))
+    return list(dict.fromkeys(w for w in words_of(title) if len(w) > 1 and not w.isdecimal() and w not in STOP_WORDS))
 
 
 def _table(queries: Sequence[Iterable[str]], rule: str) -> QueryTable:

@@ -41,7 +41,8 @@ class _Split(ABC):
 
 
 class EventSplit(_Split):
-    """Asks which item an event is of; everything of its user before it is history, whichever part that belongs to.
+    """Asks which item an event is of; everything of its user before its request is history, whichever part that
+    belongs to.
 
     The log's sort is stable, so tied times keep their file order.
     """

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from synergen.contract import DotProductRecommender, Requests, Task
+from synergen.data.copies import earlier_copies
 from synergen.data.splits import DAY, EventSplit, Part, Split, TimeSplit
 from synergen.events import EventLog
 
@@ -93,11 +94,7 @@ def _leaks_of_events(log: EventLog, split: EventSplit) -> dict[str, float]:
 
 def _last_copies(log: EventLog, split: EventSplit, events: np.ndarray) -> np.ndarray:
     """(B,) int64: the last event of the same item in the history of each of `events`, -1 for none."""
-    pairs = log.users * (log.n_items + 1) + log.items
-    order = np.argsort(pairs, kind="stable")
-    again = np.diff(pairs[order]) == 0
-    previous = np.full(log.n_events, -1)
-    previous[order[1:][again]] = order[:-1][again]
+    _, previous = earlier_copies(log)
     copies = previous[events]
     return np.where(copies == split.left_out(events), previous[copies], copies)
 

@@ -2,28 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
-from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from synergen.evaluation.calibration import Reliability
-from synergen.plot_style import GREY, MARKS, ONE_COLUMN, STYLE, plain, save
+from synergen.plot_style import GREY, MARKS, ONE_COLUMN, plain
 
 _LINE: dict[str, Any] = {"linewidth": 1, "markersize": 4, "markeredgecolor": "white", "markeredgewidth": 0.4}
-
-
-def reliability_plot(path: Path, curves: Mapping[str, Reliability], title: str, *, log: bool = False) -> None:
-    """Write a `reliability_figure` to `path` (PNG) and beside it as PDF.
-
-    Raises:
-        UserError: the folder cannot be written.
-    """
-    with matplotlib.rc_context(STYLE):
-        save(reliability_figure(curves, title, log=log), path)
 
 
 def reliability_figure(curves: Mapping[str, Reliability], title: str, *, log: bool = False) -> Figure:

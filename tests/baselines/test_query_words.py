@@ -14,6 +14,11 @@ def test_words_are_numbered_in_alphabetical_order_and_unknown_ones_left_out():
     assert vocabulary.table(["red " * 100]).shape == (1, MAX_WORDS)
 
 
+def test_anonymous_words_which_are_numbers_are_words():
+    """As KuaiSAR has them."""
+    assert Vocabulary(["", "8172 55", "55"]).table(["55 8172"]).tolist() == [[1, 2]]
+
+
 def test_a_query_is_the_mean_of_its_words():
     texts = ["", "red wool", "wool", "blue"]
     vocabulary = Vocabulary(texts)

@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from baselines import registry
+from baselines import objectives, registry
 from baselines.asked import cut
 from baselines.query_words import Vocabulary
 from baselines.tem import TEM, ItemWords
+from baselines.tem_layers import Encoder
 from synergen.contract import Batch, DataView, Histories, Requests, Task
 from synergen.errors import UserError
 
@@ -54,7 +55,7 @@ def golden(kind: str) -> tuple[TEM, dict[str, Tensor]]:
     queries = ["", *(" ".join(WORDS[n - 1] for n in row if n) for row in values["queries"].tolist()), " ".join(WORDS)]
     view = DataView(12, 5, 1, titles, queries, np.ones(13, dtype=np.int64))
     sizes = {"width": 8, "heads": 2, "ffn_width": 12, "max_history": 5, "item_bias": True, "dropout": 0.0}
-    model = TEM(view, **sizes, **KINDS[kind]).eval()
+    model = TEM(view, **sizes, **KINDS[kind], faithful=True).eval()
     prefix = f"{kind}:weight:"
     weights = {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
     loaded = model.load_state_dict(weights, strict=False)
@@ -163,6 +164,40 @@ def test_item_bias_is_added_to_every_score(
     with torch.no_grad():
         model.bias += EVERYTHING
     torch.testing.assert_close(model.score(asked, EVERYTHING), scores + EVERYTHING)
+
+
+@pytest.mark.parametrize("faithful", [False, True])
+def test_positions_are_no_larger_than_items(faithful: bool, make_view: Callable[..., DataView]) -> None:
+    """Of D numbers, a sinusoid has the length √(D / 2), normal numbers √D; both smaller by √D but in the repository."""
+    torch.manual_seed(0)
+    model = TEM(make_view(), width=128, faithful=faithful)
+    assert isinstance(model.reader, Encoder)
+    length = 8.0 if faithful else math.sqrt(0.5)
+    torch.testing.assert_close(model.reader.positions.norm(dim=1), torch.full((22,), length))
+    assert model.items()[1:].norm(dim=1).mean().item() == pytest.approx(math.sqrt(2) * length, rel=0.05)
+
+
+@pytest.mark.parametrize(("loss", "factor"), [("gbce", 1 / 4), ("softmax", 1), ("sampled", 1)])
+def test_words_weigh_against_any_loss_what_they_weigh_in_the_repository(
+    loss: str, factor: float, make_view: Callable[..., DataView], make_batch: Callable[..., Batch]
+) -> None:
+    """There both terms are sums over their logits; gBCE is the mean over its 1 + 3, and the others are such sums."""
+    model, batch = made(make_view(), loss=loss, negatives=3, words_weight=2.0), make_batch([[2, 4, 6, 8]])
+    searched = batch.targets & (batch.events.queries > 0)
+    items = batch.events.items[searched]
+    torch.manual_seed(0)
+    alone = model.titles(items, model.items(items))
+    torch.manual_seed(0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(objectives, "objective", lambda *a: torch.zeros(()))
+        terms = model.loss(batch)
+    torch.testing.assert_close(terms["words"], 2 * factor * alone)
+
+
+def test_data_without_any_words_have_no_loss_of_words() -> None:
+    view = DataView(3, 1, 1, [""] * 4, [""], np.ones(4, dtype=np.int64))
+    model = TEM(view)
+    assert model.titles(torch.tensor([1, 2]), torch.ones(2, 128)) == 0
 
 
 def test_faithful_draws_the_gains_of_the_layer_norms(make_view: Callable[..., DataView]) -> None:

@@ -67,8 +67,8 @@ def test_the_catalogue_holds_what_was_shown_and_never_clicked():
     assert set(log.item_ids[1:]) == everything > set(interactions["item"])
 
 
-def test_a_late_purchase_stays_with_its_request():
-    # it happens after the user's next request, whose events must not see it as their own group's past
+def test_a_late_purchase_is_an_outcome_of_its_request_and_history_of_later_ones_alone():
+    """It happens after the last request of its user."""
     interactions, items, impressions = toy_requests()
     first = interactions[interactions["user"] == "u0"].iloc[0]
     late = first.to_dict() | {"action": "purchase", "ts": int(interactions["ts"].max()) + 999}
@@ -77,9 +77,33 @@ def test_a_late_purchase_stays_with_its_request():
     ]
     interactions.loc[len(interactions) + 1000] = late
     log = read(interactions, items, impressions)
-    own = log.groups[log.offsets[0] : log.offsets[1]]
-    assert (np.diff(own) >= 0).all()
-    assert late["ts"] in log.times[log.groups == own[0]]
+    shown = log.impressions
+    assert shown is not None
+    (request,) = np.flatnonzero(shown.ids == first["request"])
+    item = log.item_ids.tolist().index(first["item"])
+    assert shown.outcomes[request][shown.items[request] == item] == log.action_names.index("purchase")
+    (event,) = np.flatnonzero(log.times == late["ts"])
+    assert event == log.offsets[1] - 1
+    assert log.groups[event] == shown.offsets[1] - 1
+    assert (shown.stops[: shown.offsets[1]] <= event).all()
+
+
+def test_no_request_has_later_events_as_history():
+    """Purchases come up to nine days after their requests."""
+    interactions, items, impressions = toy_requests()
+    delays = np.random.default_rng(0).integers(0, 9 * 86_400, len(interactions))
+    interactions = interactions.assign(ts=interactions["ts"] + delays * (interactions["action"] == "purchase"))
+    log = read(interactions, items, impressions)
+    shown = log.impressions
+    assert shown is not None
+    begins = dict(zip(impressions["request"], impressions["ts"], strict=True))
+    for request in range(len(shown)):
+        user = shown.users[request]
+        history = log.times[log.offsets[user] : shown.stops[request]]
+        assert (history < shown.times[request]).all()
+        own = interactions[interactions["user"] == log.user_ids[user]]
+        before = (own["ts"] < shown.times[request]) & (own["request"].map(begins) < shown.times[request])
+        assert len(history) == before.sum()
 
 
 def edited(column, row, value):

@@ -350,6 +350,21 @@ def test_a_request_sees_what_was_before_its_target_and_nothing_else(toy, name, p
     assert sorted(numbers) == list(range(len(events)))
 
 
+@pytest.mark.parametrize("part", list(Part))
+def test_a_question_does_not_see_other_events_of_its_own_request(part):
+    """As in training. Request r2 has three events, of which the last tests and the one before validates."""
+    told = zip("abcdefabc", [*["ann"] * 6, *["bob"] * 3], "001222345", strict=True)
+    rows = [(user, item, day, request) for day, (item, user, request) in enumerate(told)]
+    frame = pd.DataFrame(rows, columns=["user", "item", "ts", "request"])
+    log = number_events(validate(frame, None, "hand", "hand"))
+    assert log.request_starts.tolist() == [0, 0, 2, 3, 3, 3, 6, 7, 8]
+    (question,) = questions(log, LeaveOneOut(log), part, Task.RECOMMENDATION, max_history=2, batch_size=9)
+    histories = dict(zip(question.users.tolist(), question.requests.history.items.tolist(), strict=True))
+    b, c = (log.item_ids.tolist().index(item) for item in "bc")
+    assert histories[0] == [b, c]
+    assert histories[1] == ([log.items[6], log.items[7]] if part is Part.TEST else [log.items[6], 0])
+
+
 def test_history_pairs_list_all_that_was_touched_before(toy):
     log = toy.log
     users = np.array([4, 1])

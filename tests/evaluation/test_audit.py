@@ -73,7 +73,9 @@ def plain_shares(log: EventLog, split: EventSplit) -> dict[str, float]:
     found: dict[str, list[float]] = {name: [] for name in leak_shares(log, split) if not name.startswith("events")}
     for event in split.held_out(Part.TEST):
         time = log.times[event]
-        before = [e for e in range(log.offsets[log.users[event]], event) if e != split.left_out(np.array([event]))[0]]
+        (left_out,) = split.left_out(np.array([event]))
+        own = range(log.offsets[log.users[event]], event)
+        before = [e for e in own if log.groups[e] < log.groups[event] and e != left_out]
         copies = [log.times[e] for e in before if log.items[e] == log.items[event]]
         found["test targets in own history"].append(bool(copies))
         if event in searches:
@@ -97,9 +99,11 @@ def plain_shares(log: EventLog, split: EventSplit) -> dict[str, float]:
     }
 
 
+@pytest.mark.parametrize("by_day", [False, True])
 @pytest.mark.parametrize("name", ["leave-one-out", "last-3", "point-15+1d", "per-task"])
-def test_shares_are_those_of_the_plain_loop(name):
-    """30 users, 12 items, 6-hour steps: repeats, ties and copies of all kinds occur."""
+def test_shares_are_those_of_the_plain_loop(name, by_day):
+    """30 users, 12 items, 6-hour steps: repeats, ties and copies of all kinds occur. A user's events of one day are of
+    one request, or each event is of its own."""
     rng = np.random.default_rng(1)
     frame = pd.DataFrame(
         {
@@ -110,6 +114,8 @@ def test_shares_are_those_of_the_plain_loop(name):
             "action": rng.choice(["x", "y"], 400, p=[0.9, 0.1]),
         }
     )
+    if by_day:
+        frame["request"] = frame["ts"] // DAY
     log = number_events(validate(frame, None, "random", "random"))
     split = parse_split(name, log)
     shares = leak_shares(log, split)

@@ -22,7 +22,8 @@ from synergen.evaluation.calibration import (
     quality,
     reliability,
 )
-from synergen.evaluation.plots import reliability_plot
+from synergen.evaluation.plots import reliability_figure
+from synergen.plot_style import save
 
 
 def clicks(n: int, seed: int = 0, shift: float = -1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -177,9 +178,9 @@ def test_the_figure_is_written_as_png_and_pdf_and_is_the_same_each_time(tmp_path
     curves = {"raw": reliability(expit(true), label), "constant": reliability(np.full(2000, 0.1), label)}
     assert 0 in curves["raw"].observed
     read_back = {name: Reliability(**json.loads(json.dumps(asdict(curve)))) for name, curve in curves.items()}
-    reliability_plot(tmp_path / "linear.png", curves, "clicks")
-    reliability_plot(tmp_path / "log.png", curves, "clicks", log=True)
-    reliability_plot(tmp_path / "again.png", read_back, "clicks", log=True)
+    save(reliability_figure(curves, "clicks"), tmp_path / "linear.png")
+    save(reliability_figure(curves, "clicks", log=True), tmp_path / "log.png")
+    save(reliability_figure(read_back, "clicks", log=True), tmp_path / "again.png")
     assert len(list(tmp_path.iterdir())) == 6
     for kind, signature in (("png", b"\x89PNG"), ("pdf", b"%PDF")):
         linear, log, again = ((tmp_path / f"{name}.{kind}").read_bytes() for name in ("linear", "log", "again"))

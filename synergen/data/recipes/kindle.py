@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from krovetzstemmer import Stemmer
 
-from synergen.data.queries import words_of
+from synergen.data.queries import letter_words_of
 from synergen.data.recipe import Published, RawEvents, RawFiles, Recipe, Report
 from synergen.data.recipes.amazon import (
     FETCH,
@@ -68,7 +68,7 @@ def read_reviews(path: Path, report: Report) -> RawEvents:
         items.append(review.item)
         stars.append(review.stars)
         times.append(review.time)
-        words.update(words_of(review.text))
+        words.update(letter_words_of(review.text))
     if not users:
         raise UserError(f"{path}: there are no reviews; {FETCH}")
     actions = pl.Series(np.frombuffer(stars, np.uint8) - 1).cat.to(RATINGS)
