@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from typing import Any
 
 from benchmarks.evaluator import means
@@ -56,7 +55,7 @@ def altered(run: Run, method: str) -> str | None:
     metrics from its ranks. None where all does."""
     record = run.record
     try:
-        changed = RunSpec(**{field.name: record[field.name] for field in fields(RunSpec)}).id != record["id"]
+        changed = RunSpec.of(record).id != record["id"]
         wrong = [
             f"{name} of {task} ({candidates})"
             for task, by_candidates in record["metrics"].items()

@@ -205,7 +205,7 @@ class Campaign:
                 elif line := altered(run, method):
                     excluded.append(line)
                 else:
-                    runs[method].append(run)
+                    runs[method].append(_as_planned(run, self.scale))
         table = build(self.spec, runs, registry_tasks(), self.name, excluded)
         used = {run_id for row in table.rows for run_id in row.runs}
         standing = {method: [run for run in own if run.record["id"] in used] for method, own in runs.items()}
@@ -220,6 +220,11 @@ class Campaign:
             wanted["calibration"] = calibration.PLOT
         drawn = (plot.write(plot.data(material), material, self.stem, name) for name, plot in wanted.items())
         return [path for paths in drawn for path in paths]
+
+
+def _as_planned(run: Run, scale: str) -> Run:
+    """A run is of every scale that plans it, whichever it was made for: some models are alike at several."""
+    return Run(run.record | {"scale": scale}, run.ranks) if run.record["scale"] else run
 
 
 def dataset_name(name_or_folder: str) -> str:

@@ -7,7 +7,7 @@ import signal
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from synergen.runs import RunSpec, RunStore
 
 _REPORT_EVERY = 0.5
 """Seconds between two reports of a run."""
+_LOOK_EVERY = 0.2
+"""Seconds without news after which the processes are looked at."""
 
 
 @dataclass(frozen=True)
@@ -61,26 +63,31 @@ def run_all(jobs: list[Job], workers: int, threads: int, show: Callable[[Event],
                 with child_environment(threads):
                     process.start()
                 running[job.spec.id] = process
-            try:
-                event: Event = news.get(timeout=0.2)
-            except queue.Empty:
-                for run_id, process in list(running.items()):
-                    if process.exitcode not in (None, 0):
-                        failed[run_id] = f"its process ended with status {process.exitcode} (out of memory, or killed)"
-                        show(Event(run_id, "failed", {"why": failed[run_id]}))
-                        del running[run_id]
-                continue
-            if event.stage == "failed":
-                failed[event.run_id] = event.state["why"]
-            if event.stage in ("done", "failed"):
-                running.pop(event.run_id).join()
-            show(event)
+            dead = {run_id: process.exitcode for run_id, process in running.items() if process.exitcode}
+            for event in _news(news):
+                if event.stage == "failed":
+                    failed[event.run_id] = event.state["why"]
+                if event.stage in ("done", "failed"):
+                    running.pop(event.run_id).join()
+                show(event)
+            for run_id in dead.keys() & running.keys():  # they said all that they had to say
+                failed[run_id] = f"its process ended with status {dead[run_id]} (out of memory, or killed)"
+                show(Event(run_id, "failed", {"why": failed[run_id]}))
+                del running[run_id]
     finally:
         for process in running.values():
             process.terminate()
         for process in running.values():
             process.join(timeout=5)
     return failed
+
+
+def _news(news: Any) -> Iterator[Event]:
+    """All that has come, at most a fifth of a second after the last look."""
+    with suppress(queue.Empty):
+        yield news.get(timeout=_LOOK_EVERY)
+        while True:
+            yield news.get_nowait()
 
 
 def run_here(jobs: list[Job], threads: int, show: Callable[[Event], None]) -> None:

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+
 from baselines.registry import model_class
-from synergen.contract import Task
+from synergen.evaluation.cases import cases
 from synergen.runs import Run
 
 Value = str | float
@@ -15,9 +17,9 @@ Record = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Fact:
-    """How a value is read from the record of a training, and how it is shown."""
+    """How a value is read from a trained run, and how it is shown."""
 
-    read: Callable[[Record], Value | None]
+    read: Callable[[Run], Value | None]
     """None where a record is older than the fact."""
     shown: Callable[[Any], str]
 
@@ -25,7 +27,7 @@ class Fact:
 def facts_of(names: Iterable[str], runs: Iterable[Run]) -> dict[str, Value]:
     """By name, of the runs of a row, one a seed: numbers as means over those that `of_one_machine` keeps. Empty where
     nothing was trained."""
-    read = {name: [FACTS[name].read(run.record) for run in of_one_machine(runs)] for name in names}
+    read = {name: [FACTS[name].read(run) for run in of_one_machine(runs)] for name in names}
     return {
         name: _over_seeds(known) for name, values in read.items() if (known := [v for v in values if v is not None])
     }
@@ -54,32 +56,36 @@ def _over_seeds(values: list[Value]) -> Value:
     return values[0] if isinstance(values[0], str) else fmean(map(float, values))
 
 
-def _trained_against(record: Record) -> str:
-    return model_class(record["model"]).trained_against(record["settings"])
+def milliseconds_a_request(run: Run, task: str, candidates: str) -> float | None:
+    """Of the processor, for a question of a task among such candidates; None where the record does not say."""
+    seconds = run.record.get("test_seconds", {}).get(task, {}).get(candidates)
+    if not seconds or (task, candidates) not in run.ranks:
+        return None
+    return float(1000 * seconds / np.isfinite(cases(run.ranks[task, candidates], "MRR")).sum())
 
 
-def _seconds(record: Record) -> float:
+def _trained_against(run: Run) -> str:
+    return model_class(run.record["model"]).trained_against(run.record["settings"])
+
+
+def _seconds(run: Run) -> float:
     """With validation."""
+    record = run.record
     seconds: float = record["seconds"] if timed_by_clock(record) else record["training"]["processor_seconds"]
     return seconds
 
 
-def _positions_a_second(record: Record) -> float:
-    training = record["training"]
-    seconds = _seconds(record) if timed_by_clock(record) else training["training_processor_seconds"]
+def _positions_a_second(run: Run) -> float:
+    training = run.record["training"]
+    seconds = _seconds(run) if timed_by_clock(run.record) else training["training_processor_seconds"]
     positions: int = training["curve"][-1]["targets"]
     return positions / seconds
 
 
-def _milliseconds_a_request(record: Record) -> float | None:
-    """Of the processor, to rank the protocol's candidates of the task that was tested first."""
-    if "test_seconds" not in record:
-        return None
-    task, seconds = next(iter(record["test_seconds"].items()))
-    asked: float = record["data"]["users"]
-    if task == Task.SEARCH:
-        asked *= record["data"]["statistics"]["test users asked by search"]
-    return 1000 * seconds[record["protocol"]["candidates"]] / asked
+def _milliseconds_a_request(run: Run) -> float | None:
+    """Among the protocol's candidates, of the task that was tested first."""
+    task = next(iter(run.record.get("test_seconds", ())), "")
+    return milliseconds_a_request(run, task, run.record["protocol"]["candidates"])
 
 
 def _compact(number: float) -> str:
@@ -92,11 +98,11 @@ def _compact(number: float) -> str:
 
 FACTS: Mapping[str, Fact] = {
     "Trained against": Fact(_trained_against, str),
-    "Params": Fact(lambda record: sum(record["parameters"].values()), _compact),
-    "Best epoch": Fact(lambda record: record["training"]["best_epoch"], "{:.1f}".format),
+    "Params": Fact(lambda run: sum(run.record["parameters"].values()), _compact),
+    "Best epoch": Fact(lambda run: run.record["training"]["best_epoch"], "{:.1f}".format),
     "Seconds": Fact(_seconds, "{:,.0f}".format),
-    "Seconds/epoch": Fact(lambda record: _seconds(record) / record["training"]["epochs"], "{:.1f}".format),
-    "Peak MiB": Fact(lambda record: record.get("peak_memory_mib"), "{:,.0f}".format),
+    "Seconds/epoch": Fact(lambda run: _seconds(run) / run.record["training"]["epochs"], "{:.1f}".format),
+    "Peak MiB": Fact(lambda run: run.record.get("peak_memory_mib"), "{:,.0f}".format),
     "ms/request": Fact(_milliseconds_a_request, "{:.2f}".format),
     "Positions/s": Fact(_positions_a_second, "{:,.0f}".format),
 }

@@ -31,6 +31,7 @@ FLOOR = 0.97
 """The least share of RecBole's metric that a baseline has to reach."""
 
 _METRIC = "N@10"
+_SPLIT = "leave-one-out"
 
 
 @dataclass(frozen=True)
@@ -71,12 +72,14 @@ def compared(results: Path) -> Iterator[Beside]:
 
 
 def _rows(results: Path) -> Iterator[tuple[str, str, int, dict[str, float]]]:
-    """Data hash, method, seeds and mean metrics of every row of a table 2 that has runs."""
+    """Data hash, method, seeds and mean metrics of every row of a table 2 that is split as RecBole's and has runs."""
     store = RunStore(results)
     for path in sorted((results / "tables").glob("table2.*.json")):
         for row in json.loads(path.read_text(encoding="utf-8"))["rows"]:
             if row["metrics"]:
                 record = json.loads(store.record_path(row["runs"][0]).read_text(encoding="utf-8"))
+                if record["protocol"]["split"] != _SPLIT:
+                    continue
                 means = {name: row["metrics"][name]["mean"] for name in TEST_METRICS}
                 yield record["data"]["hash"], row["method"], row["seeds"], means
 

@@ -79,11 +79,11 @@ def execute(
 
 def _execute(spec: RunSpec, source: str, store: RunStore, device: str, scale: str, report: Report, stop: Stop) -> Run:
     report("loading", {})
-    torch.manual_seed(spec.seed)
     dataset = load_for(source, spec.protocol)
     evaluator = evaluator_for(dataset, spec, device)
     known = KnownTruth.of(source, dataset.log) if has_slates(spec.protocol) and knows_truth(spec.dataset) else None
     text = vectors_for(spec, dataset, partial(_report_text, report))
+    torch.manual_seed(spec.seed)  # only now: loading a text encoder may draw numbers
     subject = _reference(spec, known) or build_for(spec, dataset, text).to(device)
     summary, seconds = _learn(subject, spec, dataset, evaluator, store, device, report, stop)
     wanted = _views(spec, subject, dataset)

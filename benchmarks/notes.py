@@ -11,12 +11,13 @@ from baselines.registry import model_class
 from benchmarks import consistency
 from benchmarks.facts import accelerator_of, of_one_machine, timed_by_clock
 from benchmarks.gains import LEVEL
+from benchmarks.plan import tuning_of
 from benchmarks.references import ORACLE, POLICY
 from benchmarks.views import QUESTIONS_OF_PAIRS, has_slates
 from synergen.contract import PairRecommender
 from synergen.evaluation.paired import DRAWS
 from synergen.evaluation.slates import SlateRanks
-from synergen.runs import Run
+from synergen.runs import Run, RunSpec
 
 _ORDERED_BY = "N@10"
 
@@ -61,6 +62,7 @@ def notes(table: "Table", runs: Sequence[Run], registry_tasks: Mapping[str, froz
     yield from _clock_lines(rows, runs)
     yield from _audit_lines(runs)
     yield from _tuning_lines(rows, runs)
+    yield from _short_epoch_lines(rows, runs)
     if cut := _cut_short(rows, runs):
         yield f"Training not ended by early stopping, so perhaps too short: {', '.join(cut)}."
     if not spec.qualitative:
@@ -282,20 +284,50 @@ def _audit_lines(runs: Sequence[Run]) -> Iterable[str]:
 def _tuning_lines(rows: Sequence["Row"], runs: Sequence[Run]) -> Iterable[str]:
     """How the settings of each method were found, where it has any but the length of histories."""
     records = {run.record["id"]: run.record for run in runs}
-    methods: dict[str, dict[str, None]] = {}  # by what was done; sets that keep the order of the rows
+    found: dict[str, dict[str, dict[str, None]]] = {}  # by search and model, methods in the order of the rows
+    by_hand: dict[str, None] = {}
     for row in rows:
-        for record in (records[run_id] for run_id in row.runs):
-            if set(record["settings"]) - {"max_history"}:
-                tuning = record.get("tuning")
-                how = "set by hand"
-                if tuning:
-                    how = f"found by {tuning['trials']} trials of Optuna each, on validation at scale {tuning['scale']}"
-                    if "confirmed" in tuning:
-                        how += f", the best of these and those by hand once more at scale {tuning['confirmed']}"
-                methods.setdefault(how, {})[row.method.method] = None
-    if methods:
-        told = "; ".join(f"{how}: {', '.join(methods[how])}" for how in sorted(methods))
-        yield f"Settings {told}."
+        own = [records[run_id] for run_id in row.runs if set(records[run_id]["settings"]) - {"max_history"}]
+        searches = [search for record in own if (search := _search(record))]
+        if searches:
+            of_search = found.setdefault(max(searches, key=len), {})
+            of_search.setdefault(own[0]["model"], {})[row.method.method] = None
+        elif own:
+            by_hand[row.method.method] = None
+    lines = []
+    for how, of_search in sorted(found.items()):
+        told = (f"{model}: {', '.join(methods)}" for model, methods in sorted(of_search.items()))
+        lines.append(f"{how} for {'; for '.join(told)}")
+    if by_hand:
+        lines.append(f"set by hand: {', '.join(by_hand)}")
+    if lines:
+        yield f"Settings {'; '.join(lines)}."
+
+
+def _search(record: Mapping[str, Any]) -> str | None:
+    """How a run's values were found: a search may have confirmed them after the run; None where there was none."""
+    tuning = tuning_of(RunSpec.of(record), record["scale"]) or record.get("tuning")
+    if not tuning:
+        return None
+    how = f"found by {tuning['trials']} trials of Optuna on validation at scale {tuning['scale']}"
+    if "confirmed" in tuning:
+        how += f", the best of these and those by hand once more at scale {tuning['confirmed']},"
+    return how
+
+
+def _short_epoch_lines(rows: Sequence["Row"], runs: Sequence[Run]) -> Iterable[str]:
+    """Methods that learn from some of the targets of each sequence, so that their epochs are not those of others."""
+    settings = {run.record["id"]: run.record["settings"] for run in runs}
+    taken: dict[int, dict[str, None]] = {}
+    for row in rows:
+        for count in {settings[run_id].get("requests_per_sequence", 0) for run_id in row.runs} - {0}:
+            taken.setdefault(count, {})[row.method.method] = None
+    if taken:
+        told = "; ".join(f"{', '.join(methods)} {count}" for count, methods in sorted(taken.items()))
+        yield (
+            f"Random requests of either kind that are learnt from of each training sequence in an epoch: {told}; "
+            "the other models learn from all of theirs."
+        )
 
 
 def _cut_short(rows: Sequence["Row"], runs: Sequence[Run]) -> list[str]:

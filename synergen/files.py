@@ -46,26 +46,29 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside `folder` that takes its name, and its place, in the end, or is removed.
+    """A temporary folder that takes the name and the place of `folder` in the end, or is removed. Until then what stood
+    there stays.
 
     Raises:
         UserError: it cannot be written or the disk is full; nothing is left behind.
     """
-    partial: Path | None = None
+    temporary: Path | None = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".tmp"))
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".tmp"))
+        partial = temporary / "new"
+        partial.mkdir()
         yield partial
-        os.chmod(partial, 0o755)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(partial, folder)
+        if folder.exists():
+            folder.rename(temporary / "replaced")
+        partial.rename(folder)
     except OSError as error:
         raise UserError(
             f"cannot write {folder}: {error.strerror or error}; free some space or choose a writable folder"
         ) from error
     finally:
-        if partial is not None:
-            shutil.rmtree(partial, ignore_errors=True)
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:

@@ -5,8 +5,6 @@ the catalogue, the texts of the training queries, the frozen text vectors of bot
 """
 
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +21,7 @@ from synergen.data.dataset import Dataset
 from synergen.data.splits import EventSplit
 from synergen.errors import UserError
 from synergen.evaluation.calibration import Temperature
-from synergen.files import digest, write_json
+from synergen.files import digest, whole_folder, write_json
 from synergen.model.synergen import SynerGen
 from synergen.runs import RunSpec
 from synergen.text import Projection
@@ -107,7 +105,7 @@ def save_model(
         "catalogue": catalogue_hash(log.item_ids),
         "users": log.n_users,
         "actions": log.action_names,
-        "usual_action": int(np.bincount(log.actions[_trained(dataset)]).argmax()),
+        "usual_action": int(np.bincount(log.actions[dataset.split.trains()]).argmax()),
         "action_is_outcome": log.action_is_outcome,
         "removes_seen": isinstance(dataset.split, EventSplit),
         "temperature": asdict(temperature),
@@ -121,16 +119,19 @@ def save_model(
         }
     )
 
-    def write(new: Path) -> None:
+    _part_weights(model)
+    halves = {name: np.ascontiguousarray(rows, np.float16) for name, rows in text.items()}
+    with whole_folder(folder) as new:
         write_json(new / CONFIG, config)
-        _part_weights(model)
-        safetensors.torch.save_model(model, str(new / _WEIGHTS))
+        try:
+            safetensors.torch.save_model(model, str(new / _WEIGHTS))
+            safetensors.numpy.save_file(halves | (projection.tensors() if projection else {}), new / _TEXT)
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
         catalogue.to_parquet(new / _CATALOGUE, index=False)
         pd.DataFrame({"text": view.query_texts[1:]}, dtype=object).to_parquet(new / _QUERIES, index=False)
-        halves = {name: np.ascontiguousarray(rows, np.float16) for name, rows in text.items()}
-        safetensors.numpy.save_file(halves | (projection.tensors() if projection else {}), new / _TEXT)
-
-    _write_folder(folder, write)
+        for file in new.iterdir():
+            file.chmod(0o644)  # safetensors writes for its owner alone
 
 
 def _part_weights(model: Recommender) -> None:
@@ -139,11 +140,6 @@ def _part_weights(model: Recommender) -> None:
     for weight in model.parameters():
         if weight.untyped_storage().nbytes() > weight.nbytes:
             weight.data = weight.data.clone()
-
-
-def _trained(dataset: Dataset) -> np.ndarray:
-    """(N,) bool: the events of the log that train."""
-    return np.arange(dataset.log.n_events) < dataset.split.train_ends()[dataset.log.users]
 
 
 def load_model(folder: Path, build: Build | None = None) -> SavedModel:
@@ -226,24 +222,3 @@ def _read(path: Path, read: Callable[[Path], Any]) -> Any:
             f"{path}: cannot be read ({reason}); the file is cut short or of another model: copy the whole folder "
             "again, or train the run again"
         ) from error
-
-
-def _write_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Call `write` on a temporary folder beside `folder`, then move it into place; on failure nothing is left of it."""
-    temporary: Path | None = None
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".tmp"))
-        new = temporary / "new"
-        new.mkdir()
-        write(new)
-        for file in new.iterdir():
-            file.chmod(0o644)  # safetensors writes for its owner alone
-        if folder.exists():
-            folder.rename(temporary / "replaced")
-        new.rename(folder)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"cannot write {folder}: {error}; free some space or choose a writable folder") from error
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)

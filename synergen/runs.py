@@ -9,9 +9,9 @@ import json
 import logging
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -39,6 +39,11 @@ class RunSpec:
     settings: dict[str, Any]
     trainer: dict[str, Any]
     protocol: dict[str, Any]
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Self:
+        """What a record is of."""
+        return cls(**{field.name: record[field.name] for field in fields(cls)})
 
     @property
     def id(self) -> str:
@@ -166,8 +171,8 @@ def _columns(ranks: Ranks) -> pd.DataFrame:
 
 def _ranks(rows: pd.DataFrame, users: int) -> Ranks:
     ranks = rows["twice_rank"].to_numpy() / 2
-    if "request" in rows:
-        return SlateRanks(rows["request"].to_numpy(), rows["user"].to_numpy(), ranks)
+    if "request" in rows and rows["request"].notna().all():
+        return SlateRanks(rows["request"].to_numpy(np.int32), rows["user"].to_numpy(), ranks)
     values = np.full(users, np.nan)
     values[rows["user"].to_numpy()] = ranks
     return values

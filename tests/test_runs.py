@@ -37,6 +37,19 @@ def test_a_run_comes_back_as_it_was_saved(tmp_path):
         np.testing.assert_array_equal(loaded.ranks[key], ranks)
 
 
+def test_one_task_may_ask_users_several_questions_and_another_one_each(tmp_path):
+    slates = SlateRanks(np.array([4, 5, 9]), np.array([0, 0, 2]), np.array([1.0, 2.5, 7.0]))
+    single = np.array([np.nan, 7.0, 1.5])
+    store, run = RunStore(tmp_path), a_run()
+    store.save(Run(run.record, {("recommendation", "full"): slates, ("search", "full"): single}))
+    loaded = store.load("0123456789ab")
+    assert loaded is not None
+    found = loaded.ranks["recommendation", "full"]
+    assert isinstance(found, SlateRanks)
+    assert found.requests.tolist() == [4, 5, 9]
+    np.testing.assert_array_equal(loaded.ranks["search", "full"], single)
+
+
 @pytest.mark.parametrize("suffix", ["json", "parquet"])
 def test_a_record_cut_in_half_counts_as_not_done_and_is_named(tmp_path, suffix, caplog):
     store = RunStore(tmp_path)

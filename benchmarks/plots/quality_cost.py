@@ -4,18 +4,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from benchmarks.facts import facts_of, of_one_machine
+from benchmarks.facts import facts_of, milliseconds_a_request, of_one_machine
 from benchmarks.plots.drawing import Part, Plot
 from benchmarks.plots.layout import below, logarithmic
 from benchmarks.plots.material import Material
 from benchmarks.tables import Row
 from synergen.errors import UserError
-from synergen.evaluation.cases import cases
 from synergen.plot_style import GREY, TWO_COLUMNS, Mark, plain
 
 LEAST_SECONDS = 0.05
@@ -71,11 +69,8 @@ def _milliseconds(material: Material, row: Row, column: str) -> list[float]:
     """Of the processor, for a question of the task among the candidates of the column."""
     task, name = str(row.block.task), material.reading(row, column)[0]
     runs = material.runs_of(row)
-    return [
-        1000 * seconds / int(np.isfinite(cases(run.ranks[task, name], "MRR")).sum())
-        for run in of_one_machine(runs) or runs
-        if (seconds := run.record.get("test_seconds", {}).get(task, {}).get(name)) and (task, name) in run.ranks
-    ]
+    known = (milliseconds_a_request(run, task, name) for run in of_one_machine(runs) or runs)
+    return [value for value in known if value is not None]
 
 
 _COSTS = {

@@ -131,8 +131,8 @@ def _ranks(table: Table, block: Block, method: str, column: str, load: Load) -> 
 
 _PREFACE = """
 Made from the run records by `python benchmarks/run.py --report`; by hand are only the claims, in our words
-(`benchmarks/report/claims.yaml`). The paper's own data sets were not run: a verdict is about the data set named, at
-the sizes and seeds of its table. A comparison holds where the paired randomisation test over users, adjusted by Holm
+(`benchmarks/report/claims.yaml`). A verdict is about the data set named, which need not be the paper's, at the sizes
+and seeds of its table. A comparison holds where the paired randomisation test over users, adjusted by Holm
 over the comparisons of a claim, is below 0.05 and the bootstrap interval over users and seeds lies above 0; it is
 contradicted where that lies below. Ablations are held to the sign of the paper's difference, by a 95 % interval. Rows
 of one seed speak of users and not of trainings.

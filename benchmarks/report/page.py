@@ -86,16 +86,19 @@ def _why_not(dataset: str) -> str:
 
 
 def _marks(table: Table) -> dict[tuple[str, str, str], str]:
-    """By block, method and column, the classes of cells that stand out: best, second, and won where the best is
-    significantly better than the second."""
+    """By block, method and column, the classes of models' cells that stand out: best, second, and won where the best is
+    significantly better than the next. Means that print alike share a place."""
+    references = {row.method for row in table.spec.rows if row.reference}
     marks = {}
     for block in table.blocks:
         for column in block.columns:
-            rows = [row for row in block.rows if column in row["metrics"] and "gains" in row]
-            order = sorted(rows, key=lambda row: -row["metrics"][column]["mean"])
-            for row, mark in zip(order, ("best", "second"), strict=False):
-                won = mark == "best" and row["gains"].get(column, {}).get("verdict") == "won"
-                marks[block.name, row["method"], column] = f"{mark} won" if won else mark
+            rows = [row for row in block.rows if column in row["metrics"] and row["method"] not in references]
+            printed = {row["method"]: _percent(row["metrics"][column]["mean"]) for row in rows if "gains" in row}
+            places = dict(zip(sorted(set(printed.values()), key=float, reverse=True), ("best", "second"), strict=False))
+            for row in rows:
+                if mark := places.get(printed.get(row["method"], "")):
+                    won = mark == "best" and row["gains"].get(column, {}).get("verdict") == "won"
+                    marks[block.name, row["method"], column] = f"{mark} won" if won else mark
     return marks
 
 

@@ -120,7 +120,7 @@ def alone(search: Search, alive: Callable[[Iterable[str]], set[str]] = lambda wo
     try:
         search.folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
-        working = alive(_workers(search))
+        working = alive(noted_workers(search))
         if not working:
             shutil.rmtree(search.scratch, ignore_errors=True)
             optunas = search.journal.with_name(f"{search.journal.name}.lock")  # of a killed process
@@ -154,6 +154,12 @@ def note_worker(search: Search, worker: str) -> None:
     """Let a later command know of a worker that may outlive this one."""
     with open(_workers_file(search), "a", encoding="utf-8") as file:
         file.write(f"{worker}\n")
+
+
+def noted_workers(search: Search) -> list[str]:
+    """The workers of earlier commands that may still be there."""
+    path = _workers_file(search)
+    return path.read_text(encoding="utf-8").split() if path.exists() else []
 
 
 def claim(search: Search, trials: int, worker: str = "") -> Trial | None:
@@ -235,11 +241,6 @@ def _again(study: Study, trial: FrozenTrial, retried: bool = False) -> None:
 
 def _workers_file(search: Search) -> Path:
     return search.folder / f"{search.stem}.workers"
-
-
-def _workers(search: Search) -> list[str]:
-    path = _workers_file(search)
-    return path.read_text(encoding="utf-8").split() if path.exists() else []
 
 
 def _drop_half_a_line(journal: Path) -> None:

@@ -31,10 +31,11 @@ def best_validation(
         UserError: settings that make no model, a loss or gradient that is not finite, a GPU whose memory does not
             suffice.
     """
-    torch.manual_seed(spec.seed)
     dataset = load_for(source, spec.protocol)
     validated = validate(evaluator_for(dataset, spec, device), spec, tasks_of_run(spec))
-    model = build_for(spec, dataset, vectors_for(spec, dataset)).to(device)
+    text = vectors_for(spec, dataset)
+    torch.manual_seed(spec.seed)
+    model = build_for(spec, dataset, text).to(device)
     if not model.learns:
         observe(model, dataset)
         return validated(model)

@@ -14,7 +14,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from benchmarks.execute import child_environment
-from benchmarks.tuning.study import BY_HAND, WHY, WORKER, Search, alone, claim, kept, lost, running, worked
+from benchmarks.tuning.study import BY_HAND, WHY, Search, alone, claim, kept, lost, noted_workers, worked
 from synergen.errors import UserError
 from synergen.training.trainer import Interrupted
 
@@ -55,7 +55,7 @@ def search_until(
         UserError: a worker ended before its first trial, or another command works on the study.
     """
     with alone(search, pool.alive) as study:
-        names = {name for trial in running(study) if (name := trial.user_attrs.get(WORKER))}
+        names = pool.alive(noted_workers(search))  # with those that wait, or are between two trials
         try:
             open_trials = trials - sum(trial.state.is_finished() for trial in kept(study))
             while len(names) < min(workers, open_trials):

@@ -37,8 +37,8 @@ class WeeklyWindows:
 
 def weekly_windows(split: TimeSplit, max_history: int) -> WeeklyWindows:
     """One sequence for each user and week of training, or for each `MAX_REQUESTS` requests of a week that has more: the
-    last `max_history` events by the end of its requests, and these requests. A request whose whole past fell out of the
-    sequence is left out with it."""
+    last `max_history` events by the end of its requests, and these requests. A request before all of these events is
+    left out; the first one that is kept may have lost its whole past."""
     shown, log = split.impressions, split.log
     trained = np.flatnonzero(split.part_of_request() == 0)
     week = shown.times[trained] // (7 * DAY)

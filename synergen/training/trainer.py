@@ -85,6 +85,8 @@ class Summary:
     """Of this process alone, so that other programs do not lengthen them; on a GPU, those of the host."""
     training_processor_seconds: float = 0.0
     """The same without validation."""
+    targets: int = 0
+    """That were trained on, or shown where a model learns from some of them."""
     curve: list[dict[str, float]] = field(default_factory=list)
     """One entry a validated epoch: epoch, seconds, targets seen, loss, validation metrics."""
 
@@ -207,6 +209,7 @@ def train(
             if asked:
                 raise Interrupted(f"stopped at epoch {epoch}, step {step}; the state is kept in {checkpoint}")
         summary.epochs = epoch
+        summary.targets += place.targets
         summary.training_processor_seconds += time.process_time() - processor_start
         if epoch % config.validate_every == 0 or epoch == config.max_epochs:
             metrics = validate(model)
@@ -215,12 +218,11 @@ def train(
                 summary.best_metric, summary.best_epoch = metric, epoch
                 best_state = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
                 tables.save(_table_names(summary)[1])
-            seen = place.targets + (summary.curve[-1]["targets"] if summary.curve else 0)
             summary.curve.append(
                 {
                     "epoch": epoch,
                     "seconds": round(summary.seconds + time.perf_counter() - start, 2),
-                    "targets": seen,
+                    "targets": summary.targets,
                     "loss": round(place.loss / max(1, place.targets), 5),
                     "metric": round(metric, 6),
                     **metrics,

@@ -79,3 +79,21 @@ def test_a_table_says_which_files_it_left_out(tmp_path: Path, capsys: pytest.Cap
     notes = "\n".join(shown["notes"])
     assert f"Excluded: run {specs[1].id} (SASRec, seed 1): R@1 of recommendation (pool) does not follow" in notes
     assert f"Excluded: run {specs[2].id} (SASRec, seed 2): its record or its ranks are missing or not whole." in notes
+
+
+def test_a_run_that_two_scales_plan_alike_stands_in_the_tables_of_both(tmp_path: Path) -> None:
+    """SASRec is the same model at the scales cpu and paper, SynerGen is not; the table is of the scale asked for."""
+    asked = ["--table", "3", "--dataset", "nowhere", "--models", "SASRec,SynerGen", "--scale", "paper", "--out"]
+    campaign = Campaign.asked(command.parser().parse_args([*asked, str(tmp_path)]))
+    store = RunStore(tmp_path)
+    for method, scale in (("SASRec", "cpu"), ("SynerGen", "paper")):
+        for spec in campaign.wanted[method]:
+            made = written(spec)
+            ranks = {(task, "pool"): RANKS for task in ("recommendation", "search")}
+            metrics = {task: made.record["metrics"]["recommendation"] for task, _ in ranks}
+            store.save(Run(made.record | {"scale": scale, "metrics": metrics}, ranks))
+    table = campaign.material(campaign.finished(), campaign.wanted).table
+    done = {row.method.method for row in table.rows if row.status == "done"}
+    assert done == {"SASRec", "SynerGen"}
+    assert not [note for note in table.notes if note.startswith("Excluded")]
+    assert any("Scale of models and training: paper" in note for note in table.notes)

@@ -26,16 +26,17 @@ def write_curve(folder: Path, model: str, recbole: list[float] = STOPPED, data: 
     (folder / "recbole" / f"shop.{model}.json").write_text(json.dumps(curve))
 
 
-def write_table(folder: Path, **n10: float) -> None:
+def write_table(folder: Path, split: str = "leave-one-out", seeds: int = 5, **n10: float) -> None:
     rows = []
-    (folder / "runs").mkdir()
-    (folder / "tables").mkdir()
+    for name in ("runs", "tables"):
+        (folder / name).mkdir(exist_ok=True)
     for model, value in n10.items():
-        (folder / "runs" / f"{model}.json").write_text(json.dumps({"data": {"hash": "d1"}}))
+        record = {"data": {"hash": "d1"}, "protocol": {"split": split}}
+        (folder / "runs" / f"{model}.{split}.json").write_text(json.dumps(record))
         metrics = {"R@10": {"mean": 2 * value}, "N@10": {"mean": value}}
-        rows.append({"method": model, "metrics": metrics, "runs": [model], "seeds": 5})
+        rows.append({"method": model, "metrics": metrics, "runs": [f"{model}.{split}"], "seeds": seeds})
     rows.append({"method": "HSTU", "metrics": {}, "runs": [], "seeds": 0})
-    (folder / "tables" / "table2.shop.json").write_text(json.dumps({"rows": rows}))
+    (folder / "tables" / f"table2.shop.{split}.json").write_text(json.dumps({"rows": rows}))
 
 
 def test_ours_is_compared_with_the_best_epoch_of_recboles(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -54,6 +55,15 @@ def test_ours_is_compared_with_the_best_epoch_of_recboles(tmp_path: Path, capsys
     assert csv["model"].to_list() == ["GRU4Rec", "SASRec"]
     assert csv["ratio"].to_list() == pytest.approx([0.8, 1.2])
     assert csv["reached"].to_list() == [False, True]
+
+
+def test_rows_of_another_split_are_not_compared(tmp_path: Path) -> None:
+    """RecBole's trainings leave one out; a split by time has the same data hash."""
+    write_table(tmp_path, SASRec=0.06)
+    write_table(tmp_path, "point-10", seeds=9, SASRec=0.01)
+    write_curve(tmp_path, "SASRec")
+    (beside,) = floors.compared(tmp_path)
+    assert (beside.ours["N@10"], beside.seeds) == (0.06, 5)
 
 
 def test_a_training_before_its_end_is_told_of_as_such(tmp_path: Path) -> None:

@@ -112,6 +112,17 @@ def test_standing_and_what_is_missing_follow_from_the_rows(tmp_path):
     assert "&lt;b&gt;a note&lt;/b&gt;" in text
 
 
+def test_what_is_no_model_stands_out_in_no_column_and_equal_numbers_stand_out_alike(tmp_path):
+    """The oracle is best; of the models two print .40, one of them by a hundredth of a per cent less."""
+    methods = {"Oracle (best achievable)": 0.9, "Full model": 0.40004, "w/o RoPE": 0.4, "w/o task mask": 0.3}
+    path = written(tmp_path, [row(method, mean, {"verdict": "won"}) for method, mean in methods.items()], number=4)
+    text = html(contents(path.parent.parent))
+    found = {mean: re.search(rf'data-value="{mean}" class="([^"]*)"', text) for mean in methods.values()}
+    assert {mean: match and match[1] for mean, match in found.items()} == {
+        0.9: "", 0.40004: "best won", 0.4: "best won", 0.3: "second",
+    }  # fmt: skip
+
+
 def test_a_folder_without_tables_or_with_a_damaged_one_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"there are no tables; make one by benchmarks/run\.py"):
         contents(tmp_path)

@@ -1,17 +1,18 @@
 """Searches on disk: interrupted, repeated, damaged, failed and pruned trials; here a formula stands for trainings."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 import benchmarks.tuning.trial
 from benchmarks.plan import make_run
 from benchmarks.spec import load_spec
 from benchmarks.tuning.findings import best_of, importances, reason
 from benchmarks.tuning.space import search_space
-from benchmarks.tuning.study import BY_HAND, Search, alone, claim, kept, values_of
-from benchmarks.tuning.workers import attempt
+from benchmarks.tuning.study import BY_HAND, Search, alone, claim, kept, note_worker, values_of
+from benchmarks.tuning.workers import attempt, search_until
 from synergen.errors import UserError
 
 SPACE = {"settings.hidden_dropout": [0.1, 0.6], "training.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}
@@ -77,6 +78,46 @@ def test_two_commands_do_not_share_a_study(search):
         pass
     with alone(search):  # and the first has let it go
         pass
+
+
+class Waiting:
+    """A pool of workers that have not begun."""
+
+    retries, look_every = False, 0.01
+
+    def __init__(self) -> None:
+        self.there = {"left"}
+        self.started: list[str] = []
+
+    def start(self, search: Search, trials: int) -> str:
+        self.started.append(f"new {len(self.started)}")
+        self.there.add(self.started[-1])
+        return self.started[-1]
+
+    def alive(self, workers: Iterable[str]) -> set[str]:
+        return self.there & set(workers)
+
+    def died(self, worker: str) -> str:
+        return ""
+
+    def stop(self, workers: Iterable[str]) -> None:
+        self.there -= set(workers)
+
+
+def test_a_worker_that_an_earlier_command_left_waiting_is_one_of_those_asked_for(search):
+    """Of three workers one is there, in the queue: two are started, and an end of the command ends all three."""
+    search.folder.mkdir(parents=True)
+    note_worker(search, "gone")
+    note_worker(search, "left")
+    pool = Waiting()
+
+    def end(trials: list[FrozenTrial]) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        search_until(search, 8, 3, pool, end)
+    assert pool.started == ["new 0", "new 1"]
+    assert not pool.there
 
 
 def test_what_a_killed_process_left_is_removed(search):
