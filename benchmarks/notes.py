@@ -11,6 +11,7 @@ from baselines.registry import model_class
 from benchmarks import consistency
 from benchmarks.facts import accelerator_of, of_one_machine, timed_by_clock
 from benchmarks.gains import LEVEL
+from benchmarks.inputs import reads_text
 from benchmarks.plan import tuning_of
 from benchmarks.references import ORACLE, POLICY
 from benchmarks.views import QUESTIONS_OF_PAIRS, has_slates
@@ -61,6 +62,7 @@ def notes(table: "Table", runs: Sequence[Run], registry_tasks: Mapping[str, froz
     yield from _machine_lines(rows, runs)
     yield from _clock_lines(rows, runs)
     yield from _audit_lines(runs)
+    yield from _text_lines(rows, runs)
     yield from _tuning_lines(rows, runs)
     yield from _short_epoch_lines(rows, runs)
     if cut := _cut_short(rows, runs):
@@ -279,6 +281,15 @@ def _audit_lines(runs: Sequence[Run]) -> Iterable[str]:
         values = list(by_seed.values())
         numeric = all(isinstance(value, int | float) for value in values)
         yield f"{label}: {f'{np.mean(values):.4g}' if numeric else values[0]}"
+
+
+def _text_lines(rows: Sequence["Row"], runs: Sequence[Run]) -> Iterable[str]:
+    """Who has the text vectors that the protocol line speaks of."""
+    records = {run.record["id"]: run.record for run in runs}
+    reading = [row for row in rows if any(reads_text(RunSpec.of(records[run_id])) for run_id in row.runs)]
+    if reading:
+        methods = dict.fromkeys(row.method.method for row in reading)
+        yield f"Text vectors of the frozen encoder are read by {', '.join(methods)}."
 
 
 def _tuning_lines(rows: Sequence["Row"], runs: Sequence[Run]) -> Iterable[str]:

@@ -34,7 +34,8 @@ def table_of(share_first: dict[str, float]) -> Table:
     runs = {}
     for model, share in share_first.items():
         record = {
-            "id": model, "model": model, "dataset": "ml-100k", "seed": 0, "scale": "smoke",
+            "id": model, "model": model, "dataset": "ml-100k", "task": "joint", "seed": 0,
+            "scale": "smoke", "trainer": {},
             "protocol": dict(TABLE3.protocol), "data": {"hash": "0" * 64, "users": USERS, "items": 9, "events": 99},
             "training": {"stopped": "early stopping"}, "settings": {}, "parameters": {}, "seconds": 1.0,
         }  # fmt: skip

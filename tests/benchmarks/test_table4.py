@@ -96,7 +96,8 @@ def test_both_heads_are_read_from_one_run_and_references_have_one_seed():
 def make_run(model: str, seed: int, ranks: list[float], run_id: str, **changes) -> Run:
     """A run with the same ranks of one chosen item a request under every name; four requests of three users."""
     record = {
-        "id": run_id, "model": model, "dataset": "sessions-1k", "seed": seed, "scale": "smoke",
+        "id": run_id, "model": model, "dataset": "sessions-1k", "task": "joint",
+        "seed": seed, "scale": "smoke", "trainer": {},
         "protocol": dict(SPEC.protocol), "data": {"hash": "0" * 64, "users": 3, "items": 9, "events": 99},
         "training": {"epochs": 1, "stopped": "early stopping"}, "settings": {},
     }  # fmt: skip

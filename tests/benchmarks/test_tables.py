@@ -39,6 +39,7 @@ def make_run(model: str, seed: int, ranks: dict[str, list[float]], **changes: An
         "id": f"{model.lower()}-{seed}",
         "model": model,
         "dataset": "ml_100k",
+        "task": "joint",
         "seed": seed,
         "scale": "smoke",
         "protocol": dict(TABLE3.protocol),
@@ -51,6 +52,7 @@ def make_run(model: str, seed: int, ranks: dict[str, list[float]], **changes: An
         },
         "training": {"epochs": 7, "best_epoch": 5, "stopped": "early stopping"},
         "settings": {},
+        "trainer": {},
         "parameters": {"dense": 100, "sparse": 900},
         "seconds": 14.0,
         "environment": {"accelerator": None},
@@ -193,6 +195,11 @@ def test_ranks_of_a_sample_are_said_to_be_such() -> None:
         runs[model][0].ranks["recommendation", "full"] = sample
     table = build(WHOLE, runs, REGISTRY | {"UniSAR": frozenset({"recommendation", "search"})})
     assert "Among all items, UniSAR rank for 2,000 users drawn at random" in notes_of(table)
+
+
+def test_who_reads_the_frozen_encoder_is_said(table: Table) -> None:
+    """SynerGen does as its settings are by default, SASRec does not."""
+    assert "Text vectors of the frozen encoder are read by SynerGen." in table.notes
 
 
 def test_costs_stand_behind_the_numbers() -> None:

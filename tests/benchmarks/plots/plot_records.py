@@ -23,7 +23,8 @@ def make_run(
     model: str, seed: int, ranks: dict[str, Sequence[float]], data_hash: str = "0" * 64, **changes: Any
 ) -> Run:
     record: dict[str, Any] = {
-        "id": f"{model.lower()}-{seed}", "model": model, "dataset": "shop", "seed": seed, "scale": "smoke",
+        "id": f"{model.lower()}-{seed}", "model": model, "dataset": "shop", "task": "joint",
+        "seed": seed, "scale": "smoke", "trainer": {},
         "protocol": dict(SPEC.protocol), "data": {"hash": data_hash, "users": 4, "items": 50, "events": 99},
         "training": {}, "settings": {}, "parameters": {"dense": 30, "sparse": 70}, "seconds": 0.0,
         "environment": {"accelerator": None}, "test_seconds": {task: {"pool": 0.008} for task in ranks},

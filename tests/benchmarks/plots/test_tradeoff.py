@@ -21,7 +21,8 @@ REGISTRY = {"SynerGen": BOTH, "UniSAR": BOTH, "SASRec": frozenset({"recommendati
 
 def run(model: str, name: str, ranks: dict[str, float]) -> Run:
     record: dict[str, Any] = {
-        "id": name, "model": model, "dataset": "shop", "seed": 0, "scale": "smoke",
+        "id": name, "model": model, "dataset": "shop", "task": "joint", "seed": 0,
+        "scale": "smoke", "trainer": {},
         "protocol": dict(SPEC.protocol), "data": {"hash": "0" * 64, "users": 3, "items": 9, "events": 99},
         "training": {"epochs": 2, "best_epoch": 1, "stopped": "early stopping", "processor_seconds": 4.0},
         "settings": {}, "parameters": {"dense": 1}, "seconds": 4.0, "environment": {"accelerator": None},
