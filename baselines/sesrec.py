@@ -16,11 +16,13 @@ user searched for are those with one. Deviations:
   `sampling: popular` does for the negatives.
 - Trained by the loop of this benchmark: no schedule of the rate and no weight decay (the repository: 1e-5).
 - Projections of attention begin as Xavier's normal numbers of each matrix, like all other layers.
+- Places are counted from the newest event where `places` says so: the end of a history then has the same vectors
+  whatever its length.
 - The vectors of strangers, and of queries and words that are padding, are zero.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, get_args
 
 import torch
@@ -35,9 +37,10 @@ from baselines.query_words import QueryWords, Vocabulary
 from baselines.recbole_settings import Inputs
 from baselines.sequences import refuse_unknown
 from baselines.sesrec_layers import CoAttention, Encoder, Side, widened
-from baselines.unisar_layers import by_kind, initialise
+from baselines.unisar_layers import PLACES, by_kind, initialise
 from synergen.contract import Batch, DataView, PairRecommender, Requests, Task
-from synergen.settings import refuse_below, refuse_no_multiple, refuse_no_share, refuse_unlisted
+from synergen.errors import UserError
+from synergen.settings import LATER, refuse_below, refuse_no_multiple, refuse_no_share, refuse_unlisted
 
 _HIDDEN = (200, 80)
 """Widths of the network on top."""
@@ -54,6 +57,8 @@ class SESRecSettings(PointwiseSettings):
     alignment_negatives: random items and queries that a search stands against.
     alignment_weight, contrast_weight: of these terms beside the loss of the scores.
     inputs: what an item vector is made of: id, text or both.
+    places: whether an event's place is counted from the oldest event of its kind that is read, as in the repository, or
+        the newest.
     faithful: padding takes part in the co-attention, as in the repository.
     """
 
@@ -70,6 +75,7 @@ class SESRecSettings(PointwiseSettings):
     alignment_weight: float = 0.1
     contrast_weight: float = 0.001
     inputs: Inputs = "id"
+    places: str = field(default="oldest", metadata=LATER)
     faithful: bool = False
 
     def __post_init__(self) -> None:
@@ -80,6 +86,9 @@ class SESRecSettings(PointwiseSettings):
         refuse_no_multiple(self, "width", "heads")
         refuse_no_share(self, "dropout")
         refuse_unlisted(self, "inputs", get_args(Inputs))
+        refuse_unlisted(self, "places", PLACES)
+        if self.faithful and self.places != "oldest":
+            raise UserError("SESRec: faithful counts places from the oldest event; leave places as it is")
 
 
 @dataclass(frozen=True)
@@ -180,10 +189,12 @@ class SESRec(ReadsItemText, PairRecommender):
 
     def _read(self, asked: Asked) -> Read:
         most, faithful = self.settings.max_of_kind, self.settings.faithful
-        kinds = by_kind(asked.history.last(self.settings.max_history), most)
+        newest = self.settings.places == "newest"
+        kinds = by_kind(asked.history.last(self.settings.max_history), most, newest)
         shown, searched = (widened(kind, most) for kind in kinds) if faithful else kinds
-        items = self._item(shown.items) + self.shown_positions[: shown.items.shape[1]]
-        queries = self._query(searched.queries) + self.search_bias + self.searched_positions[: searched.items.shape[1]]
+        places = [side.places if newest else slice(side.items.shape[1]) for side in (shown, searched)]
+        items = self._item(shown.items) + self.shown_positions[places[0]]
+        queries = self._query(searched.queries) + self.search_bias + self.searched_positions[places[1]]
         clicks = self._item(searched.items) * searched.valid[..., None]
         states = self.encode_shown(items, shown.valid), self.encode_searched(queries + clicks, searched.valid)
         valid = shown.valid, searched.valid

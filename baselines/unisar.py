@@ -37,7 +37,7 @@ from baselines.pointwise import Negatives, PointwiseSettings
 from baselines.query_words import QueryWords, Vocabulary
 from baselines.recbole_settings import Inputs
 from baselines.sequences import refuse_unknown
-from baselines.unisar_layers import Block, Extraction, Kind, Side, by_kind, initialise
+from baselines.unisar_layers import PLACES, Block, Extraction, Kind, Side, by_kind, initialise
 from synergen.contract import Batch, DataView, Histories, PairRecommender, Requests, Task
 from synergen.model.fusion import ItemTable
 from synergen.settings import refuse_below, refuse_no_multiple, refuse_no_share, refuse_unlisted
@@ -79,7 +79,7 @@ class UniSARSettings(PointwiseSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         refuse_unlisted(self, "inputs", get_args(Inputs))
-        refuse_unlisted(self, "places", ("oldest", "newest"))
+        refuse_unlisted(self, "places", PLACES)
         sizes = ("max_history", "max_of_kind", "id_width", "width", "heads", "experts", "alignment_negatives")
         refuse_below(self, 1, *sizes)
         refuse_below(self, 0, "search_weight", "alignment_weight", "contrast_weight")

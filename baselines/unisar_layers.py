@@ -11,6 +11,9 @@ from baselines.joint_layers import MIN_TEMPERATURE, TargetAttention, masked_soft
 from synergen.contract import Histories
 from synergen.model.dropout import Dropout
 
+PLACES = ("oldest", "newest")
+"""The event from which places may be counted."""
+
 
 @dataclass(frozen=True)
 class Kind:

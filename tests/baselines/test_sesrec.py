@@ -128,10 +128,27 @@ def test_data_without_queries_have_no_alignment(
     assert terms["bce"] > 0
 
 
+def test_places_may_be_counted_from_the_newest_event(
+    make_view: Callable[..., DataView], make_requests: Callable[..., Requests]
+) -> None:
+    """Of four events of each kind, all that are read, that is the vectors of places in reverse; of fewer it is not."""
+    torch.manual_seed(0)
+    oldest, newest = (SESRec(make_view(12), max_of_kind=4, places=places).eval() for places in ("oldest", "newest"))
+    newest.load_state_dict(oldest.state_dict())
+    for positions, others in ((p, getattr(oldest, n)) for n, p in newest.named_parameters() if n.endswith("positions")):
+        positions.data = others.data.flip(0)
+    full, short = (make_requests([history], Task.RECOMMENDATION) for history in ([*range(1, 9)], [1, 2, 3, 4]))
+    candidates = torch.arange(1, 13)
+    torch.testing.assert_close(newest.score(full, candidates), oldest.score(full, candidates))
+    assert not torch.allclose(newest.score(short, candidates), oldest.score(short, candidates))
+
+
 def test_impossible_settings_are_refused(make_view: Callable[..., DataView]) -> None:
     with pytest.raises(UserError, match="width is 10; it must be a multiple of heads, which is 4"):
         SESRec(make_view(12), width=10)
     with pytest.raises(UserError, match="unknown inputs 'txt'"):
         SESRec(make_view(12), inputs="txt")
+    with pytest.raises(UserError, match="faithful counts places from the oldest event"):
+        SESRec(make_view(12), faithful=True, places="newest")
     with pytest.raises(UserError, match="SESRec: setting 'inputs' is 'text' but the data have no item text vectors"):
         SESRec(replace(make_view(12), item_vectors=None), inputs="text")
