@@ -15,11 +15,11 @@ def rendered(number: int, color: bool = False) -> str:
     """Table `number` with one SASRec run: of users ranked 1 and 2 in recommendation."""
     spec = load_spec(number)
     record = {
-        "id": "x", "model": "SASRec", "dataset": "ml-100k", "seed": 0, "scale": "smoke",
+        "id": "x", "model": "SASRec", "dataset": "ml-100k", "task": "recommendation", "seed": 0, "scale": "smoke",
         "protocol": dict(spec.protocol),
         "data": {"hash": "0" * 64, "users": 2, "items": 9, "events": 99},
         "training": {"stopped": "early stopping", "epochs": 1, "best_epoch": 1, "curve": [{"targets": 9}]},
-        "settings": {}, "parameters": {"dense": 1}, "seconds": 2.0,
+        "settings": {}, "trainer": {}, "parameters": {"dense": 1}, "seconds": 2.0,
     }  # fmt: skip
     ranks = {("recommendation", str(spec.protocol.get("candidates"))): np.array([1.0, 2.0])}
     method = next((row.method for row in spec.rows if row.model == "SASRec"), None)
