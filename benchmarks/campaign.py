@@ -14,7 +14,8 @@ from rich.console import Console
 from benchmarks.admission import altered, damaged
 from benchmarks.display import console_table
 from benchmarks.exports import to_json, write
-from benchmarks.plan import plan, registry_tasks
+from benchmarks.facts import accelerator_of
+from benchmarks.plan import plan, registry_tasks, scales
 from benchmarks.planning.counts import counts_of, is_counts_file
 from benchmarks.plots import calibration, tradeoff
 from benchmarks.plots.material import Material
@@ -29,6 +30,8 @@ from synergen.text import Encoder
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 
+_USUAL = "smoke"
+"""The scale where neither the user nor a record says one."""
 _KEPT = ("table", "dataset", "scale", "seeds", "encoder", "split", "max_users", "models")
 
 Runs = dict[str, list[RunSpec]]
@@ -37,7 +40,7 @@ Runs = dict[str, list[RunSpec]]
 
 def add_arguments(p: argparse.ArgumentParser, scale: str | None, needs_table: bool = True) -> None:
     """The arguments of `Campaign.asked`; `scale` is the default, None where scale and seeds follow from what is on
-    record."""
+    record, see `Campaign.on_record`."""
     p.add_argument(
         "--table",
         type=int,
@@ -56,10 +59,10 @@ def add_arguments(p: argparse.ArgumentParser, scale: str | None, needs_table: bo
         metavar="NAME",
         help="epoch budget and patience, the same for every model: smoke, sketch or short (a few epochs, for many like "
         f"rows), cpu (until validation stops improving) or paper (for GPUs); see benchmarks/specs/scales.yaml; default "
-        f"{scale or 'that of most runs on record'}",
+        f"{scale or f'that of most runs on record, or {_USUAL}'}",
     )
     seeds = 1 if scale else None
-    text = f"seeds 0..N-1 of every run; default {seeds or 'all on record'}"
+    text = f"seeds 0..N-1 of every run; default {seeds or 'all on record, or 1'}"
     p.add_argument("--seeds", type=int, default=seeds, metavar="N", help=text)
     p.add_argument(
         "--encoder",
@@ -115,10 +118,37 @@ class Campaign:
             raise UserError("--seeds must be 1 or more")
         only = options.models.split(",") if options.models else None
         wanted = plan(spec, name, options.scale, options.seeds, only)
-        shown = plan(spec, name, options.scale, options.seeds, None)
         stem = ".".join([f"table{spec.number}", name, *_otherwise(options)])
         kept = {key: getattr(options, key) for key in _KEPT}
+        shown = plan(spec, name, options.scale, options.seeds, None)
         return cls(spec, source, name, options.scale, options.seeds, stem, wanted, shown, store, kept)
+
+    @classmethod
+    def on_record(cls, options: argparse.Namespace, every_seed: bool = False) -> "Campaign":
+        """As the command line has it; where no scale is named, that of most runs on record, or else smoke, and where
+        no number of seeds is, all on record are shown.
+
+        Args:
+            every_seed: all that are shown are asked for, too, and not the first alone.
+
+        Raises:
+            UserError: see `asked`.
+        """
+
+        def at(scale: str, seeds: int) -> Campaign:
+            return cls.asked(argparse.Namespace(**vars(options) | {"scale": scale, "seeds": seeds}))
+
+        seeds = options.seeds
+        if seeds is None:
+            seeds = 1 + max((record["seed"] for record in RunStore(options.out).records()), default=0)
+        names = [options.scale] if options.scale else sorted(scales(), key=_USUAL.__ne__)
+        found = max((at(scale, seeds) for scale in names), key=cls._recorded)  # of equals, the first
+        return found if every_seed or options.seeds is not None else replace(at(found.scale, 1), shown=found.shown)
+
+    def _recorded(self) -> int:
+        """How many of the runs that are shown are on record."""
+        shown = {run.id for runs in self.shown.values() for run in runs}
+        return sum(self.store.record_path(run_id).exists() for run_id in shown)
 
     @property
     def source_is_here(self) -> bool:
@@ -163,7 +193,7 @@ class Campaign:
         for record in records:
             refuse_other_data(record, found, self.name)
 
-    def forecast(self, to_do: Mapping[str, tuple[str, RunSpec]]) -> dict[str, float | None]:
+    def forecast(self, to_do: Mapping[str, tuple[str, RunSpec]], on_gpu: bool = False) -> dict[str, float | None]:
         """By run id, the mean seconds of like runs on record, here or in results/; None where there is none."""
         elsewhere = RunStore(RESULTS).records() if self.store.folder.resolve() != RESULTS else []
         past = self.store.records() + elsewhere
@@ -174,6 +204,7 @@ class Campaign:
                 for record in past
                 if (record["model"], record["dataset"], record["task"]) == (run.model, run.dataset, run.task)
                 and record["scale"] in (self.scale, None)
+                and (record["scale"] is None or on_gpu == (accelerator_of(record) is not None))
             ]
             forecast[run_id] = sum(alike) / len(alike) if alike else None
         return forecast

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from benchmarks.spec import Printed
-from synergen.evaluation.cases import Ranks, cases, refuse_other_requests, users_of_cases
+from synergen.evaluation.cases import Ranks, cases, of_same_requests, users_of_cases
 from synergen.evaluation.intervals import Difference, paired_difference
 
 Verdict = Literal["agrees", "disagrees", "undecided"]
@@ -44,13 +44,9 @@ def compare(
     seeds = sorted(set(ours) & set(theirs))
     if not seeds:
         return None
-    for seed in seeds:
-        refuse_other_requests(ours[seed], theirs[seed])
-    difference = paired_difference(
-        [cases(ours[seed], metric) for seed in seeds],
-        [cases(theirs[seed], metric) for seed in seeds],
-        users_of_cases(ours[seeds[0]]),
-    )
+    pairs = [of_same_requests(ours[seed], theirs[seed]) for seed in seeds]
+    own_values, their_values = ([cases(ranks, metric) for ranks in side] for side in zip(*pairs, strict=True))
+    difference = paired_difference(own_values, their_values, users_of_cases(pairs[0][0]))
     own, base = printed
     known = isinstance(own, float) and isinstance(base, float)
     return Compared(difference, round(own - base, 2) if known else None)  # type: ignore[operator]

@@ -76,6 +76,9 @@ class Evaluator(Protocol):
 
     device: str
 
+    def prepare(self, part: Part, view: View) -> None:
+        """Make what questions of this view need of the data, so that nobody's time has it."""
+
     def ranks(self, subject: Any, part: Part, view: View, report: Report | None = None) -> Ranks: ...
 
 
@@ -99,12 +102,19 @@ class PoolEvaluator:
         """What views of harder queries ask; the models must hold these queries."""
         self._pools: dict[tuple[Part, Task], np.ndarray] = {}
 
+    def prepare(self, part: Part, view: View) -> None:
+        """Draw the negatives."""
+        if view.candidates != "full" and (part, view.task) not in self._pools:
+            drawn = pools(self.log, self.split, part, view.task, self.seed, self.negatives)
+            self._pools[part, view.task] = drawn
+
     def ranks(self, subject: Scorer, part: Part, view: View, report: Report | None = None) -> Ranks:
         """(U,) ranks, NaN where not asked; or those of all questions, where users are asked several."""
         events = self.split.questions(part, view.task)  # (Q,)
         users, found = self.log.users[events], self._ranks_of_questions(subject, part, view, report)
         if (np.diff(users) == 0).any():
-            return SlateRanks(events, users, found)
+            asked = ~np.isnan(found)
+            return SlateRanks(events[asked], users[asked], found[asked])
         by_user = np.full(self.log.n_users, np.nan)
         by_user[users] = found
         return by_user
@@ -115,13 +125,10 @@ class PoolEvaluator:
         if view.candidates == "full":
             among = self._sample(part, view.task) if isinstance(scorer, PairRecommender) else None
             return full_ranks(scorer, self.log, self.split, part, view.task, among=among, **common)
-        key = (part, view.task)
-        if key not in self._pools:
-            self._pools[key] = pools(self.log, self.split, part, view.task, self.seed, self.negatives)
+        self.prepare(part, view)
+        pool = self._pools[part, view.task]
         rephrased = self.harder.numbers[view.queries] if self.harder and view.queries else None
-        return pool_ranks(
-            scorer, self.log, self.split, part, view.task, self._pools[key], rephrased=rephrased, **common
-        )
+        return pool_ranks(scorer, self.log, self.split, part, view.task, pool, rephrased=rephrased, **common)
 
     def _sample(self, part: Part, task: Task) -> np.ndarray:
         """Numbers of the questions that models are asked for which the whole catalogue is dear: the same for all."""
@@ -135,6 +142,9 @@ class SlateEvaluator:
 
     def __init__(self, split: TimeSplit, max_history: int, device: str) -> None:
         self.split, self.max_history, self.device = split, max_history, device
+
+    def prepare(self, part: Part, view: View) -> None:
+        """The log says what was shown."""
 
     def ranks(self, subject: Scorer | Reference, part: Part, view: View, report: Report | None = None) -> SlateRanks:
         """Ranks of all items that got the action wanted."""

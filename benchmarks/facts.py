@@ -25,20 +25,22 @@ class Fact:
 
 
 def facts_of(names: Iterable[str], runs: Iterable[Run]) -> dict[str, Value]:
-    """By name, of the runs of a row, one a seed: numbers as means over those that `of_one_machine` keeps. Empty where
+    """By name, of the runs of a row, one a seed: numbers as means over those that `of_one_clock` keeps. Empty where
     nothing was trained."""
-    read = {name: [FACTS[name].read(run) for run in of_one_machine(runs)] for name in names}
+    read = {name: [FACTS[name].read(run) for run in of_one_clock(runs)] for name in names}
     return {
         name: _over_seeds(known) for name, values in read.items() if (known := [v for v in values if v is not None])
     }
 
 
-def of_one_machine(runs: Iterable[Run]) -> list[Run]:
-    """The trained runs of a row whose costs can be averaged: those on processors, else those on the first GPU."""
+def of_one_clock(runs: Iterable[Run]) -> list[Run]:
+    """The trained runs of a row whose costs can be averaged: those in seconds of the processor, else those on
+    processors, else those on the first GPU."""
     trained = [run for run in runs if "epochs" in run.record["training"]]
     accelerators = [accelerator_of(run.record) for run in trained]
     chosen = accelerators[0] if accelerators and None not in accelerators else None
-    return [run for run, own in zip(trained, accelerators, strict=True) if own == chosen]
+    alike = [run for run, own in zip(trained, accelerators, strict=True) if own == chosen]
+    return [run for run in alike if not timed_by_clock(run.record)] or alike
 
 
 def accelerator_of(record: Record) -> str | None:

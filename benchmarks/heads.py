@@ -58,16 +58,18 @@ class InSequence(nn.Module):
     def __init__(self, model: SynerGen, k: int, removes_seen: bool) -> None:
         super().__init__()
         self.model, self.k, self.removes_seen = model, k, removes_seen
-        with torch.inference_mode():
-            self.items, self.bias = model.eval().item_vectors(), model.item_bias()
+        self.known: tuple[Tensor, Tensor | None] | None = None  # item vectors, which are part of the time it takes
 
     def score(self, requests: Requests, candidates: Tensor) -> Tensor:
         """(B, C) float64 of candidates (B, C), 0 for padding, or (C,) for all requests."""
-        scores = dot_scores(self.model.user_vectors(requests), self.items, self.bias, candidates).double()
+        if self.known is None:
+            self.known = self.model.item_vectors(), self.model.item_bias()
+        items, bias = self.known
+        scores = dot_scores(self.model.user_vectors(requests), items, bias, candidates).double()
         candidates = candidates.expand(len(scores), -1)
         unwanted = candidates == 0
         if self.removes_seen:
-            seen = torch.zeros(len(scores), len(self.items), dtype=torch.bool, device=scores.device)
+            seen = torch.zeros(len(scores), len(items), dtype=torch.bool, device=scores.device)
             unwanted |= seen.scatter_(1, requests.history.items, True).gather(1, candidates)
         best = scores.masked_fill(unwanted, -torch.inf).topk(min(self.k, scores.shape[1])).indices  # (B, k)
         again = self.model.rank_logits(requests, candidates.gather(1, best)).double()
@@ -83,6 +85,7 @@ def measured(model: SynerGen, spec: RunSpec, dataset: Dataset, depths: Sequence[
     names = METRICS_OF_SLATES if has_slates(spec.protocol) else METRICS
     for task in tasks_of_run(spec):
         for way, k, scorer in _ways(model, candidates, depths):
+            evaluator.prepare(Part.TEST, View(task, candidates))
             begin = time.process_time()
             ranks = evaluator.ranks(scorer, Part.TEST, View(task, candidates))
             seconds = time.process_time() - begin

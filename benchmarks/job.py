@@ -79,6 +79,7 @@ def execute(
 
 def _execute(spec: RunSpec, source: str, store: RunStore, device: str, scale: str, report: Report, stop: Stop) -> Run:
     report("loading", {})
+    made_with = environment(device)  # now: the code on disk may be another when the run ends
     dataset = load_for(source, spec.protocol)
     evaluator = evaluator_for(dataset, spec, device)
     known = KnownTruth.of(source, dataset.log) if has_slates(spec.protocol) and knows_truth(spec.dataset) else None
@@ -108,7 +109,7 @@ def _execute(spec: RunSpec, source: str, store: RunStore, device: str, scale: st
         "test_seconds": seconds_a_view,
         "peak_memory_mib": peak_memory_mib(),
         "parameters": _parameters(subject),
-        "environment": environment(device),
+        "environment": made_with,
         **({"processes": distributed.world()} if distributed.world() > 1 else {}),
     }
     run = Run(record, {(str(view.task), view.name): values for view, values in ranks.items()})
@@ -164,6 +165,7 @@ def _test(
     ranks: dict[View, Ranks] = {}
     seconds: dict[str, dict[str, float]] = {}
     for view in wanted:
+        evaluator.prepare(Part.TEST, view)
         start = time.process_time()
         ranks[view] = evaluator.ranks(subject, Part.TEST, view, partial(_report_test, report, view))
         seconds.setdefault(str(view.task), {})[view.name] = round(time.process_time() - start, 3)

@@ -1,7 +1,9 @@
 """What a reader must know to judge a table's numbers, a line each."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
+from functools import reduce
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,16 +11,16 @@ from scipy.stats import kendalltau
 
 from baselines.registry import model_class
 from benchmarks import consistency
-from benchmarks.facts import accelerator_of, of_one_machine, timed_by_clock
+from benchmarks.facts import accelerator_of, of_one_clock, timed_by_clock
 from benchmarks.gains import LEVEL
 from benchmarks.inputs import reads_text
 from benchmarks.plan import tuning_of
 from benchmarks.references import ORACLE, POLICY
 from benchmarks.views import QUESTIONS_OF_PAIRS, has_slates
 from synergen.contract import PairRecommender
+from synergen.evaluation.cases import answered, cases
 from synergen.evaluation.paired import DRAWS
-from synergen.evaluation.slates import SlateRanks
-from synergen.runs import Run, RunSpec
+from synergen.runs import Ranks, Run, RunSpec
 
 _ORDERED_BY = "N@10"
 
@@ -55,12 +57,12 @@ def notes(table: "Table", runs: Sequence[Run], registry_tasks: Mapping[str, froz
             "undecided where the 95 % interval holds 0."
         )
     yield from _gain_lines(rows)
-    yield from _order_lines(table)
     yield from _sample_lines(rows, runs)
+    yield from _order_lines(table, runs)
     yield from _gap_lines(rows)
     yield from _calibration_lines(rows, runs)
     yield from _machine_lines(rows, runs)
-    yield from _clock_lines(rows, runs)
+    yield from _clock_lines(table, runs)
     yield from _audit_lines(runs)
     yield from _text_lines(rows, runs)
     yield from _tuning_lines(rows, runs)
@@ -162,15 +164,23 @@ def _gain_lines(rows: Sequence["Row"]) -> Iterable[str]:
     yield f"Columns won and lost against the best other row in this sense: {'; '.join(shares)}."
 
 
-def _order_lines(table: "Table") -> Iterable[str]:
+def _order_lines(table: "Table", runs: Sequence[Run]) -> Iterable[str]:
     """Whether a pool of random candidates puts the methods into the order of the whole catalogue."""
+    own = {run.record["id"]: run.ranks for run in runs}
     pooled = {block.task: block for block in table.spec.blocks if block.reads is None and _ORDERED_BY in block.columns}
     for block in table.spec.blocks:
         if table.protocol.get("candidates") != "pool" or (block.reads or {}).get(_ORDERED_BY, ("",))[0] != "full":
             continue
+        among = {"pool": pooled.get(block.task), "full": block}
         reached = [
-            {row.method.method: row.metrics[_ORDERED_BY].mean for row in table.rows if row.block == one and row.metrics}
-            for one in (pooled.get(block.task), block)
+            _over_shared_questions(
+                {
+                    row.method.method: [own[run_id][key] for run_id in row.runs if key in own[run_id]]
+                    for row in table.rows
+                    if row.block == one and row.metrics
+                }
+            )
+            for one, key in ((block_of, (str(block.task), name)) for name, block_of in among.items())
         ]
         common = [method for method in reached[0] if method in reached[1]]
         if len(common) > 1:
@@ -182,6 +192,19 @@ def _order_lines(table: "Table") -> Iterable[str]:
             )
 
 
+def _over_shared_questions(ranks: Mapping[str, Sequence[Ranks]]) -> dict[str, float]:
+    """What each method reaches over the questions that all were asked, in the mean over its seeds (ranks of each)."""
+    asked = [answered(own[0], _ORDERED_BY)[0] for own in ranks.values()]
+    shared = reduce(np.intersect1d, asked) if asked else np.zeros(0)
+    return {
+        method: fmean(
+            float(values[np.isin(questions, shared)].mean())
+            for questions, values in (answered(one, _ORDERED_BY) for one in own)
+        )
+        for method, own in ranks.items()
+    }
+
+
 def _sample_lines(rows: Sequence["Row"], runs: Sequence[Run]) -> Iterable[str]:
     """Methods whose ranks among the whole catalogue are of some users only."""
     own = {run.record["id"]: run for run in runs}
@@ -189,15 +212,16 @@ def _sample_lines(rows: Sequence["Row"], runs: Sequence[Run]) -> Iterable[str]:
     for row in rows:
         found = (own[run_id].ranks.get((row.block.task or "", "full")) for run_id in row.runs)
         ranks = next((one for one in found if one is not None), None)
-        if ranks is None or isinstance(ranks, SlateRanks) or not row.block.reads or row.method.model is None:
+        if ranks is None or not row.block.reads or row.method.model is None:
             continue
         compares_pairs = issubclass(model_class(row.method.model), PairRecommender)
-        if compares_pairs and np.isfinite(ranks).sum() == QUESTIONS_OF_PAIRS:
+        if compares_pairs and np.isfinite(cases(ranks, "MRR")).sum() == QUESTIONS_OF_PAIRS:
             fewer[row.method.method] = None
     if fewer:
         yield (
-            f"Among all items, {', '.join(fewer)} rank for {QUESTIONS_OF_PAIRS:,} users drawn at random, the same for "
-            "each of them: they compare every item with every request by a network."
+            f"Among all items, {', '.join(fewer)} rank for {QUESTIONS_OF_PAIRS:,} test questions drawn at random, the "
+            "same for each of them: they compare every item with every request by a network. Their levels there are of "
+            "other users than those of the other rows; daggers, verdicts and the order below are of the users of both."
         )
 
 
@@ -237,16 +261,16 @@ def _calibration_lines(rows: Sequence["Row"], runs: Sequence[Run]) -> Iterable[s
         )
 
 
-def _clock_lines(rows: Sequence["Row"], runs: Sequence[Run]) -> Iterable[str]:
+def _clock_lines(table: "Table", runs: Sequence[Run]) -> Iterable[str]:
     """Methods whose costs are not in seconds of the processor."""
     by_id = {run.record["id"]: run for run in runs}
-    methods = [
+    methods = dict.fromkeys(
         row.method.method
-        for row in rows
-        if row.block.costs
+        for row in table.rows
+        if (row.block.costs or table.spec.appendix)
         and row.facts
-        and any(timed_by_clock(run.record) for run in of_one_machine(by_id[run_id] for run_id in row.runs))
-    ]
+        and any(timed_by_clock(run.record) for run in of_one_clock(by_id[run_id] for run_id in row.runs))
+    )
     if methods:
         yield (
             f"Seconds are the processor's, except of {'; '.join(methods)}: these are the clock's, which other programs "
@@ -299,7 +323,7 @@ def _tuning_lines(rows: Sequence["Row"], runs: Sequence[Run]) -> Iterable[str]:
     by_hand: dict[str, None] = {}
     for row in rows:
         own = [records[run_id] for run_id in row.runs if set(records[run_id]["settings"]) - {"max_history"}]
-        searches = [search for record in own if (search := _search(record))]
+        searches = [search for record in own if (search := _search(record, row.method.settings.keys()))]
         if searches:
             of_search = found.setdefault(max(searches, key=len), {})
             of_search.setdefault(own[0]["model"], {})[row.method.method] = None
@@ -315,15 +339,18 @@ def _tuning_lines(rows: Sequence["Row"], runs: Sequence[Run]) -> Iterable[str]:
         yield f"Settings {'; '.join(lines)}."
 
 
-def _search(record: Mapping[str, Any]) -> str | None:
-    """How a run's values were found: a search may have confirmed them after the run; None where there was none."""
-    tuning = tuning_of(RunSpec.of(record), record["scale"]) or record.get("tuning")
+def _search(record: Mapping[str, Any], named: Set[str]) -> str | None:
+    """How a run's values were found but for those that its row names: a search may have confirmed them after the run;
+    None where there was none."""
+    spec = RunSpec.of(record)
+    whole = tuning_of(spec, record["scale"]) or record.get("tuning")
+    tuning = whole or tuning_of(spec, record["scale"], named)
     if not tuning:
         return None
     how = f"found by {tuning['trials']} trials of Optuna on validation at scale {tuning['scale']}"
     if "confirmed" in tuning:
         how += f", the best of these and those by hand once more at scale {tuning['confirmed']},"
-    return how
+    return how if whole else f"{how} but for what its row names,"
 
 
 def _short_epoch_lines(rows: Sequence["Row"], runs: Sequence[Run]) -> Iterable[str]:

@@ -1,7 +1,7 @@
 """From a table to its runs: which model, with which settings, under which protocol."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import asdict, fields
 from functools import lru_cache
 from pathlib import Path
@@ -21,7 +21,7 @@ from synergen.training.trainer import TrainingConfig
 _FOLDER = Path(__file__).resolve().parent
 _SECTIONS = ("settings", "training")
 _LAYERS = ("scales", "datasets")
-_TUNED = (*_SECTIONS, "task", "candidates", "trials", "scale", "study", "confirmed")
+_TUNED = (*_SECTIONS, "fixed", "task", "candidates", "trials", "scale", "study", "confirmed")
 
 
 @lru_cache
@@ -43,9 +43,10 @@ def model_file(model: str) -> Path:
     return _FOLDER / "configs" / f"{model}.yaml"
 
 
-def tuned_file(model: str, dataset: str) -> Path:
-    """Where benchmarks/tune.py keeps what it found for a model on a data set."""
-    return _FOLDER / "tuned" / dataset / f"{model}.yaml"
+def tuned_file(model: str, dataset: str, task: str, candidates: str) -> Path:
+    """Where benchmarks/tune.py keeps what it found for a model on a data set, trained for a task and ranked among such
+    candidates."""
+    return _FOLDER / "tuned" / dataset / f"{model}.{task}.{candidates}.yaml"
 
 
 def model_config(
@@ -78,7 +79,7 @@ def model_config(
             raise unknown_name("key", key, known, where=str(path))
     if tuned:
         layers.append(dict(tuned))
-        path = tuned_file(model, dataset)
+        path = tuned_file(model, dataset, tuned["task"], tuned["candidates"])
     merged: dict[str, dict[str, Any]] = {section: {} for section in _SECTIONS}
     for layer in layers:
         for section in _SECTIONS:
@@ -92,14 +93,16 @@ def model_config(
 def _tuned(model: str, dataset: str, task: str, candidates: str, scale: str) -> dict[str, Any]:
     """What tuning found for a task among such candidates, or nothing. Where a scale has settings of its own (the
     paper's sizes), values that were found at another scale are of another model and do not count."""
-    path = tuned_file(model, dataset)
+    path = tuned_file(model, dataset, task, candidates)
     if not path.exists():
         return {}
     found = read_yaml(path)
     if set(found) != set(_TUNED):
         raise UserError(f"{path}: the keys must be {', '.join(_TUNED)}; write it again by benchmarks/tune.py --save")
-    own_settings = scale in read_yaml(model_file(model)).get("scales", {})
-    fits = (found["task"], found["candidates"]) == (task, candidates) and (found["scale"] == scale or not own_settings)
+    if (found["task"], found["candidates"]) != (task, candidates):
+        raise UserError(f"{path} is of task {found['task']} and candidates {found['candidates']}; name it after them")
+    own_settings = read_yaml(model_file(model)).get("scales", {})
+    fits = own_settings.get(scale) == own_settings.get(found["confirmed"] or found["scale"])
     return found if fits else {}
 
 
@@ -110,17 +113,28 @@ def complete_values(spec: RunSpec) -> dict[str, dict[str, Any]]:
     return {"settings": asdict(settings), "training": asdict(training)}
 
 
-def tuning_of(spec: RunSpec, scale: str) -> dict[str, Any] | None:
-    """What a record says of the search for its run's settings; None where the run has not the values found."""
+def tuning_of(spec: RunSpec, scale: str, named: Set[str] = frozenset()) -> dict[str, Any] | None:
+    """What a record says of the search for its run's settings; None where the run has not the values found.
+
+    Args:
+        named: settings that a table's row names itself, whatever was found for them; not all that was found.
+    """
     if spec.model not in MODELS:
         return None
     found = _tuned(spec.model, spec.dataset, spec.task, spec.protocol["candidates"], scale)
     if not found:
         return None
     values = complete_values(spec)
-    if not all(found[section].items() <= values[section].items() for section in _SECTIONS):
+    left = {section: dict(found[section]) for section in _SECTIONS}
+    left["settings"] = {key: value for key, value in found["settings"].items() if key not in named}
+    if not any(left.values()) or not _holds(found["fixed"], values) or not _holds(left, values):
         return None
     return {key: found[key] for key in ("trials", "scale", "study", "confirmed") if found[key] is not None}
+
+
+def _holds(some: Mapping[str, Mapping[str, Any]], values: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether these values, by section and key, are among the others."""
+    return all(own.items() <= values[section].items() for section, own in some.items())
 
 
 def make_run(
@@ -137,16 +151,21 @@ def make_run(
     """A run of a registered model, the overrides on top of its configuration (without what tuning found, if `by_hand`).
     Defaults are written out, so that a run's id and record hold every value that it depends on."""
     found = {} if by_hand else _tuned(model, dataset, task, protocol["candidates"], scale)
-    config = model_config(model, dataset, scale, found)
     kind = settings_type(model)
-    settings = config["settings"] | dict(overrides)
-    if "max_history" in {field.name for field in fields(kind)}:
-        settings["max_history"] = protocol["max_history"]
-    full_settings = written_out(from_mapping(kind, settings, f"settings of {model}"))
-    training = config["training"] | dict(training_overrides or {})
-    trainer = written_out(from_mapping(TrainingConfig, training, f"training of {model}"))
-    learns = model_class(model).learns
-    return RunSpec(model, dataset, task, seed, full_settings, trainer if learns else {}, dict(protocol))
+
+    def made(tuned: Mapping[str, Any]) -> RunSpec:
+        config = model_config(model, dataset, scale, tuned)
+        settings = config["settings"] | dict(overrides)
+        if "max_history" in {field.name for field in fields(kind)}:
+            settings["max_history"] = protocol["max_history"]
+        full_settings = written_out(from_mapping(kind, settings, f"settings of {model}"))
+        training = config["training"] | dict(training_overrides or {})
+        trainer = written_out(from_mapping(TrainingConfig, training, f"training of {model}"))
+        learns = model_class(model).learns
+        return RunSpec(model, dataset, task, seed, full_settings, trainer if learns else {}, dict(protocol))
+
+    run = made(found)
+    return run if not found or _holds(found["fixed"], complete_values(run)) else made({})
 
 
 def plan(spec: Spec, dataset: str, scale: str, seeds: int, only: list[str] | None) -> dict[str, list[RunSpec]]:

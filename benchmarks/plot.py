@@ -14,11 +14,9 @@ if __package__ in (None, ""):  # python benchmarks/plot.py, without installation
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.campaign import Campaign, add_arguments
-from benchmarks.plan import scales
 from benchmarks.plots.registry import PLOTS
 from synergen.console import exit_status, page
 from synergen.errors import UserError, unknown_name
-from synergen.runs import RunStore
 
 EXAMPLES = f"""\
 figures:
@@ -53,7 +51,7 @@ def _draw(options: argparse.Namespace, screen: Console) -> None:
     for name in names:
         if name not in PLOTS:
             raise unknown_name("figure", name, PLOTS)
-    campaign = _on_record(options)
+    campaign = Campaign.on_record(options, every_seed=True)
     if campaign.spec.qualitative:
         raise UserError(f"table {campaign.spec.number} has texts and no numbers to draw; --table 2 has some")
     finished = campaign.finished()
@@ -74,24 +72,6 @@ def _draw(options: argparse.Namespace, screen: Console) -> None:
         screen.print(f"  {name}: {', '.join(figures)}", soft_wrap=True, markup=False)
     folder = campaign.store.folder / "plots"
     screen.print(f"{drawn} figures in {folder}, each as png, pdf and csv", soft_wrap=True, markup=False)
-
-
-def _on_record(options: argparse.Namespace) -> Campaign:
-    """What was asked for; where no scale is named, that of most runs on record, with all seeds that these have."""
-    seeds = options.seeds
-    if seeds is None:
-        seeds = 1 + max((record["seed"] for record in RunStore(options.out).records()), default=0)
-    asked = argparse.Namespace(**vars(options) | {"seeds": seeds})
-    found = [
-        Campaign.asked(argparse.Namespace(**vars(asked) | {"scale": scale}))
-        for scale in ([options.scale] if options.scale else scales())
-    ]
-    return max(found, key=_recorded)
-
-
-def _recorded(campaign: Campaign) -> int:
-    runs = {run.id for specs in campaign.wanted.values() for run in specs}
-    return sum(campaign.store.record_path(run_id).exists() for run_id in runs)
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def parser(needs_table: bool = True) -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add_arguments(p, "smoke", needs_table)
+    add_arguments(p, None, needs_table)
     p.add_argument(
         "--report",
         action="store_true",
@@ -129,14 +129,14 @@ def _together(options: argparse.Namespace) -> None:
 
 
 def _table(options: argparse.Namespace, screen: Console, device: str) -> None:
-    campaign = Campaign.asked(options)
+    campaign = Campaign.on_record(options)
     _refuse_stray(options)
     first = distributed.rank() == 0
     if options.force and not options.plan and first:
         campaign.forget()
     distributed.gathered(None)  # all see what the first one leaves
     finished = campaign.finished()
-    todo = campaign.to_do(finished)
+    todo = campaign.to_do({} if options.force else finished)
     protocol = campaign.spec.protocol  # empty where nothing is ever run
     planned = options.plan and (not protocol or known_of(campaign.source, protocol) is not None)
     campaign.refuse_other_data(finished, needed=not planned)
@@ -146,7 +146,7 @@ def _table(options: argparse.Namespace, screen: Console, device: str) -> None:
     untrainable = 0 if planned or campaign.source_is_here else len(todo)
     if untrainable:
         todo = {}
-    forecast = campaign.forecast(todo)
+    forecast = campaign.forecast(todo, device.startswith("cuda"))
     _announce(screen, campaign, options, todo, untrainable, forecast)
     if options.plan:
         return
@@ -278,9 +278,10 @@ def _train(
 
 
 def _profile(options: argparse.Namespace) -> Profile:
-    """Of a job; as many of them go at a time as there are workers."""
+    """Of a job; as many of them go at a time as there are workers, on the device that was asked for."""
     profile = load_profile(options.profile or ("cpu" if options.executor == "slurm" else "local"), options.slurm)
-    return replace(profile, array_parallelism=options.workers) if options.workers else profile
+    asked = {"array_parallelism": options.workers, "device": options.device}
+    return replace(profile, **{key: value for key, value in asked.items() if value})
 
 
 if __name__ == "__main__":

@@ -236,7 +236,7 @@ def _search(options: argparse.Namespace, scale: str | None = None) -> Search:
     only = options.params.split(",") if options.params else None
     space = search_space(section, base, places, only, path.name)
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if options.executor == "slurm":
+    if options.executor == "slurm" and not options.device:
         device = load_profile(options.profile, options.slurm).device
     if options.confirm == options.scale:
         raise UserError(
@@ -246,7 +246,7 @@ def _search(options: argparse.Namespace, scale: str | None = None) -> Search:
         raise UserError("--pareto is for --task joint, and finds no single best values to --save or --confirm")
     where = str(Path(options.dataset).resolve()) if Path(options.dataset).is_dir() else options.dataset
     studies = (options.out / "studies").resolve()
-    return Search(base, space, where, source_hash(source), scale, studies, device, options.pareto)
+    return Search(base, space, where, source_hash(source), scale, studies, device, options.pareto, fixed)
 
 
 def _values(changes: list[str], option: str) -> dict[str, dict[str, Any]]:

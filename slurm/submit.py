@@ -80,7 +80,8 @@ def run_all(
     threads: int,
     show: Callable[[Event], None],
 ) -> dict[str, str]:
-    """Send runs and wait for them; returns the message of each that failed, by run id.
+    """Send runs and wait for them, and for those that wait or run already; returns the message of each that failed, by
+    run id.
 
     Raises:
         KeyboardInterrupt: jobs of SLURM are left alone, those of this machine are stopped.
@@ -88,7 +89,11 @@ def run_all(
     """
     match executor:
         case "slurm":
-            send(sweep, run_ids, profile, threads)
+            scheduler.refuse_no_slurm()
+            before = standings(sweep, RunStore(sweep.out))
+            free = [run_id for run_id in run_ids if before[run_id].over or before[run_id].stage == "unknown"]
+            if free:
+                send(sweep, free, profile, threads)
             return _watch(sweep, run_ids, show)
         case "local":
             return _side_by_side(sweep, run_ids, profile, threads, show)

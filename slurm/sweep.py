@@ -135,8 +135,11 @@ def _submit(options: argparse.Namespace, screen: Console) -> None:
 
 
 def _busy(sweep: Sweep, campaign: Campaign) -> set[str]:
-    """The runs that somebody works on or will."""
-    return {run_id for run_id, standing in standings(sweep, campaign.store).items() if not standing.over}
+    """The runs that somebody works on or will, for whichever table: tables share runs."""
+    folders = sorted(path.parent for path in sweep.folder.parent.glob("*/sweep.json"))
+    sweeps = [sweep, *(load_sweep(folder) for folder in folders if folder != sweep.folder)]
+    stands = (standings(one, campaign.store) for one in sweeps)
+    return {run_id for one in stands for run_id, standing in one.items() if not standing.over}
 
 
 def _hours(profile: Profile, forecast: dict[str, float | None]) -> str:

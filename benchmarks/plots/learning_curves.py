@@ -17,13 +17,13 @@ from synergen.runs import Run
 _ACROSS = {"positions": "positions trained on", "seconds": "seconds by the clock, with validation"}
 _SCHEMA = {
     **{"method": pl.String, "seed": pl.Int64, "epoch": pl.Int64, "x": pl.String, "at": pl.Float64},
-    **{"metric": pl.String, "value": pl.Float64},
+    **{"metric": pl.String, "value": pl.Float64, "kept": pl.Boolean},
 }
 
 
 def data(material: Material) -> Iterator[Part]:
     """By task, once against positions (targets trained on) and once against seconds: a row an epoch that was validated,
-    `value` a fraction.
+    `value` a fraction, and whether its weights are those that were tested (of two tasks, the mean decides).
 
     Raises:
         UserError: no run on record was trained by epochs.
@@ -33,7 +33,7 @@ def data(material: Material) -> Iterator[Part]:
     for block in blocks:
         metric = validation_metric(material.table.protocol, Task(str(block.task)))
         epochs = [
-            (method, run.record["seed"], at, value)
+            (method, run.record["seed"], at, value, at["epoch"] == run.record["training"]["best_epoch"])
             for method, runs in _once(material.runs).items()
             for run in sorted(runs, key=lambda run: run.record["seed"])
             for at in run.record["training"].get("curve", ())
@@ -42,7 +42,10 @@ def data(material: Material) -> Iterator[Part]:
         for across, key in (("positions", "targets"), ("seconds", "seconds")) if epochs else ():
             found = True
             named = f"{block.task} {metric}" if len(blocks) > 1 else metric
-            rows = [(method, seed, at["epoch"], _ACROSS[across], at[key], named, v) for method, seed, at, v in epochs]
+            rows = [
+                (method, seed, at["epoch"], _ACROSS[across], at[key], named, value, kept)
+                for method, seed, at, value, kept in epochs
+            ]
             part = f"{block.task}.{across}" if len(blocks) > 1 else across
             yield part, pl.DataFrame(rows, _SCHEMA, orient="row", strict=False)
     if not found:
@@ -58,7 +61,7 @@ def _once(runs: Mapping[str, Sequence[Run]]) -> dict[str, Sequence[Run]]:
 
 
 def draw(numbers: pl.DataFrame, title: str, marks: Mapping[str, Mark]) -> Figure:
-    """A panel a method: a line a seed, a marker at its best epoch; behind them the other methods' first seeds."""
+    """A panel a method: a line a seed, a marker at the epoch that was tested; behind them the others' first seeds."""
     methods = numbers["method"].unique(maintain_order=True).to_list()
     figure, panels = small_multiples(methods, 1.35)
     firsts = {m: _curves(numbers.filter(pl.col("method") == m))[0] for m in methods}
@@ -67,13 +70,13 @@ def draw(numbers: pl.DataFrame, title: str, marks: Mapping[str, Mark]) -> Figure
             if other != method:
                 axes.plot(curve["at"], 100 * curve["value"], **FAINT)
         for curve in _curves(numbers.filter(pl.col("method") == method)):
-            best = [curve["value"].arg_max() or 0]
+            tested = curve["kept"].arg_true().to_list()
             look = marks[method].points | {"marker": "o", "markeredgecolor": "black", "markerfacecolor": "black"}
-            axes.plot(curve["at"], 100 * curve["value"], linewidth=0.9, markersize=3, markevery=best, **look)
+            axes.plot(curve["at"], 100 * curve["value"], linewidth=0.9, markersize=3, markevery=tested, **look)
     logarithmic(next(iter(panels.values())).xaxis, most=3)
     figure.supxlabel(numbers["x"][0], fontsize=8)
     figure.supylabel(f"validation {numbers['metric'][0]} [%]", fontsize=8)
-    figure.suptitle(f"{title}: a line a seed, best epoch marked; grey: the other methods", fontsize=9)
+    figure.suptitle(f"{title}: a line a seed, the epoch that was tested is marked; grey: the other methods", fontsize=9)
     return figure
 
 

@@ -8,7 +8,7 @@ import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from benchmarks.facts import facts_of, milliseconds_a_request, of_one_machine
+from benchmarks.facts import facts_of, milliseconds_a_request, of_one_clock
 from benchmarks.plots.drawing import Part, Plot
 from benchmarks.plots.layout import below, logarithmic
 from benchmarks.plots.material import Material
@@ -69,7 +69,7 @@ def _milliseconds(material: Material, row: Row, column: str) -> list[float]:
     """Of the processor, for a question of the task among the candidates of the column."""
     task, name = str(row.block.task), material.reading(row, column)[0]
     runs = material.runs_of(row)
-    known = (milliseconds_a_request(run, task, name) for run in of_one_machine(runs) or runs)
+    known = (milliseconds_a_request(run, task, name) for run in of_one_clock(runs) or runs)
     return [value for value in known if value is not None]
 
 

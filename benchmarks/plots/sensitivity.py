@@ -11,11 +11,10 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from benchmarks.plan import read_yaml, tuned_file
 from benchmarks.plots.drawing import Part, Plot
 from benchmarks.plots.layout import logarithmic
 from benchmarks.plots.material import Material
-from benchmarks.tuning.study import BY_HAND, reached, values_of
+from benchmarks.tuning.study import BY_HAND, CANDIDATES, TASK, reached, values_of
 from synergen.errors import UserError
 from synergen.plot_style import ONE_COLUMN, TWO_COLUMNS, Mark, plain
 
@@ -37,7 +36,8 @@ _SCHEMA = {
 
 def data(material: Material) -> Iterator[Part]:
     """By model of the table that a search on this data set is kept of: a row a trial and parameter, of the study with
-    the most trials that searched α, λ or τ; `value` is what validation came to, a fraction.
+    the most trials that searched α, λ or τ for a task of the table among its candidates; `value` is what validation
+    came to, a fraction.
 
     Raises:
         UserError: no such search is kept.
@@ -45,8 +45,7 @@ def data(material: Material) -> Iterator[Part]:
     folder, dataset, found = material.folder / "studies", material.table.dataset, False
     for model, tasks in _models(material).items():
         journal = folder / f"{dataset}.{model}.journal"
-        elsewhere = _made_for_others(model, str(dataset), tasks, material.table.protocol["candidates"])
-        rows = _trials(journal, model, elsewhere) if journal.exists() else []
+        rows = _trials(journal, model, tasks, material.table.protocol["candidates"]) if journal.exists() else []
         if rows:
             found = True
             yield model, pl.DataFrame(rows, _SCHEMA, orient="row")
@@ -66,20 +65,13 @@ def _models(material: Material) -> dict[str, set[str]]:
     return found
 
 
-def _made_for_others(model: str, dataset: str, tasks: set[str], candidates: str) -> str | None:
-    """The study whose values are kept for tasks or candidates that are not the table's."""
-    path = tuned_file(model, dataset)
-    kept = read_yaml(path) if path.exists() else None
-    return None if kept is None or (kept["task"] in tasks and kept["candidates"] == candidates) else kept["study"]
-
-
-def _trials(journal: Path, model: str, elsewhere: str | None) -> list[tuple[Any, ...]]:
+def _trials(journal: Path, model: str, tasks: set[str], candidates: str) -> list[tuple[Any, ...]]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = JournalStorage(JournalFileBackend(str(journal)))
     rows_by_study: list[list[tuple[Any, ...]]] = []
     for study in storage.get_all_studies():
         name = study.study_name.rpartition(".")[2]
-        if name == elsewhere:
+        if study.user_attrs.get(TASK) not in tasks or study.user_attrs.get(CANDIDATES) != candidates:
             continue
         shown = [trial for trial in storage.get_all_trials(study._study_id) if trial.values and trial.state in _STATES]
         rows_by_study.append(

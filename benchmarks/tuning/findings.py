@@ -101,6 +101,7 @@ def save(
     content = yaml.safe_dump(
         {
             **sections,
+            "fixed": {section: dict(values) for section, values in search.fixed.items()},
             "task": search.base.task,
             "candidates": search.base.protocol["candidates"],
             "trials": len(trials),
@@ -119,7 +120,8 @@ def save(
         f"on {machine}.",
         f"# Command: {command}",
     )
-    path = tuned_file(search.base.model, search.base.dataset)
+    base = search.base
+    path = tuned_file(base.model, base.dataset, base.task, base.protocol["candidates"])
     write_text(path, "\n".join([*header, content]))
     read_yaml.cache_clear()
     return path

@@ -5,9 +5,9 @@ in the study alone, so that one worker finds the same trials whether or not it w
 """
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ BY_HAND = "by hand"
 """Attribute of the trial that has the model's configuration as it was."""
 WHY = "why"
 """Attribute of a failed trial: the message."""
+TASK, CANDIDATES = "task", "candidates"
+"""Attributes of a study: what its trials are trained for, and among what they are ranked."""
 WORKER = "worker"
 """Attribute of a trial: the process or job that trains it."""
 
@@ -59,6 +61,8 @@ class Search:
     device: str
     pareto: bool = False
     """Whether the metrics of both tasks are sought apart, for their Pareto front, and not their mean."""
+    fixed: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Values of the base, by section and key, that were asked for in place of the configuration's."""
     finalists: tuple[dict[str, Any], ...] = ()
     """Values by place that are tried right after those by hand: the best ones of a search at a smaller scale."""
 
@@ -136,6 +140,8 @@ def alone(search: Search, alive: Callable[[Iterable[str]], set[str]] = lambda wo
     try:
         study = study_of(search)
         if not study.get_trials(deepcopy=False):
+            study.set_user_attr(TASK, search.base.task)
+            study.set_user_attr(CANDIDATES, search.base.protocol["candidates"])
             study.enqueue_trial(search.by_hand, user_attrs={BY_HAND: True})
             for values in search.finalists:
                 study.enqueue_trial(values)

@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 
 from synergen.errors import UserError
-from synergen.evaluation.cases import Ranks, cases, refuse_other_requests, users_of_cases
+from synergen.evaluation.cases import Ranks, cases, of_same_requests, users_of_cases
 from synergen.evaluation.intervals import Interval
 
 DRAWS = 10_000
@@ -108,10 +108,9 @@ def compare_ranks(ours: Mapping[int, Ranks], theirs: Mapping[int, Ranks], metric
     seeds = sorted(set(ours) & set(theirs))
     if not seeds:
         return None
-    for seed in seeds:
-        refuse_other_requests(ours[seed], theirs[seed])
-    own, others = ([cases(side[seed], metric) for seed in seeds] for side in (ours, theirs))
-    return user_differences(own, others, users_of_cases(ours[seeds[0]]))
+    pairs = [of_same_requests(ours[seed], theirs[seed]) for seed in seeds]
+    own, others = ([cases(ranks, metric) for ranks in side] for side in zip(*pairs, strict=True))
+    return user_differences(own, others, users_of_cases(pairs[0][0]))
 
 
 def randomisation_test(compared: Sequence[UserDifferences]) -> list[float]:

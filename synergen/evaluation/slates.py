@@ -61,6 +61,11 @@ class SlateRanks:
         """(E,) the user of each request."""
         return self.users[self._requests()[0]]
 
+    def of(self, requests: np.ndarray) -> "SlateRanks":
+        """Those of some requests (M,) only."""
+        kept = np.isin(self.requests, requests)
+        return SlateRanks(self.requests[kept], self.users[kept], self.ranks[kept])
+
     def metrics(self, names: Iterable[str]) -> dict[str, float]:
         """Means over the requests.
 

@@ -64,7 +64,7 @@ def test_a_table_says_which_files_it_left_out(tmp_path: Path, capsys: pytest.Cap
     """Of three seeds one record was edited and one cut in half: the row has the one that is left, and two lines say
     which and why. The data are not at hand, so nothing is trained."""
     asked = ["--table", "3", "--dataset", "nowhere", "--models", "SASRec", "--seeds", "3", "--json", "--out"]
-    campaign = Campaign.asked(command.parser().parse_args([*asked, str(tmp_path)]))
+    campaign = Campaign.on_record(command.parser().parse_args([*asked, str(tmp_path)]))
     specs = campaign.wanted["SASRec"]
     store = RunStore(tmp_path)
     for spec in specs:
@@ -84,7 +84,7 @@ def test_a_table_says_which_files_it_left_out(tmp_path: Path, capsys: pytest.Cap
 def test_a_run_that_two_scales_plan_alike_stands_in_the_tables_of_both(tmp_path: Path) -> None:
     """SASRec is the same model at the scales cpu and paper, SynerGen is not; the table is of the scale asked for."""
     asked = ["--table", "3", "--dataset", "nowhere", "--models", "SASRec,SynerGen", "--scale", "paper", "--out"]
-    campaign = Campaign.asked(command.parser().parse_args([*asked, str(tmp_path)]))
+    campaign = Campaign.on_record(command.parser().parse_args([*asked, str(tmp_path)]))
     store = RunStore(tmp_path)
     for method, scale in (("SASRec", "cpu"), ("SynerGen", "paper")):
         for spec in campaign.wanted[method]:

@@ -6,14 +6,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from toys import toy_shop, toy_tables
 
-from benchmarks import run
+from benchmarks import evaluator, job, notes, run
+from benchmarks.campaign import Campaign
 from synergen.data.harder_queries import KINDS
 from synergen.runs import RunStore
 
@@ -126,6 +129,25 @@ def test_a_table_from_records_alone_needs_no_data(finished, capsys):
     assert "runs without a record stay pending" in capsys.readouterr().err
 
 
+def test_without_a_scale_or_seeds_the_table_has_what_is_on_record(shop, finished, capsys):
+    """Two seeds at smoke, which a command without numbers shows and does not train on."""
+    before = files_of(finished)
+    assert run.main(command(shop, finished)) == 0
+    assert "scale smoke, 1 seed(s)" in capsys.readouterr().out
+    assert rows_of(finished)["SASRec", "recommendation"]["seeds"] == 2
+    assert files_of(finished) == before
+    options = run.parser().parse_args(command(shop, finished, "--scale", "sketch"))
+    named = {run.record["model"] for run in Campaign.on_record(options).finished().values() if run}
+    assert named == {"Popularity", "BM25"}  # which are alike at all scales
+
+
+def test_a_plan_to_train_again_counts_what_is_on_record(shop, finished, capsys):
+    before = files_of(finished)
+    assert run.main(command(shop, finished, "--seeds", "2", "--force", "--plan")) == 0
+    assert "SASRec seed 1" in capsys.readouterr().out
+    assert files_of(finished) == before
+
+
 def test_plan_runs_nothing(shop, tmp_path, capsys):
     assert run.main(command(shop, tmp_path / "new", "--plan")) == 0
     printed = capsys.readouterr().out
@@ -231,6 +253,56 @@ def test_a_stopped_training_goes_on_to_the_same_ranks(shop, finished, tmp_path, 
         np.testing.assert_array_equal(resumed.ranks[key], same.ranks[key])
     assert not list((tmp_path / "checkpoints").glob("*.unfinished.pt"))
     assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_a_model_that_compares_pairs_is_asked_a_sample_of_several_questions_a_user(shop, tmp_path, monkeypatch):
+    """800 questions, of which a sample of 50 is ranked among all items; SASRec ranks for all of them."""
+    monkeypatch.setattr(evaluator, "QUESTIONS_OF_PAIRS", 50)
+    monkeypatch.setattr(notes, "QUESTIONS_OF_PAIRS", 50)
+    asked = ["--table", "3", "--dataset", str(shop), "--out", str(tmp_path), "--scale", "sketch", "--split", "last-2"]
+    assert run.main([*asked, "--models", "USER,SASRec", "--executor", "debug", "--device", "cpu"]) == 0
+    content = json.loads((tmp_path / "tables" / "table3.shop.last-2.json").read_text())
+    assert any("Among all items, USER rank for 50 test questions" in note for note in content["notes"])
+    of_all = {row["method"]: row for row in content["rows"] if row["block"] == "recommendation, all items"}
+    assert 2 <= of_all["USER"]["gains"]["N@10"]["users"] <= 50
+    assert of_all["SASRec"]["gains"]["N@10"]["users"] == of_all["USER"]["gains"]["N@10"]["users"]
+
+
+def test_the_commit_is_read_before_and_negatives_are_drawn_outside_the_time(shop, tmp_path, monkeypatch):
+    """The code on disk may change while a run trains; pools are drawn once for all views of a task."""
+    order: list[str] = []
+
+    def noting(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *args, **kwargs: (order.append(name), function(*args, **kwargs))[1]
+
+    monkeypatch.setattr(job, "environment", noting("commit", job.environment))
+    monkeypatch.setattr(job, "load_for", noting("data", job.load_for))
+    monkeypatch.setattr(evaluator, "pools", noting("negatives", evaluator.pools))
+    monkeypatch.setattr(evaluator, "pool_ranks", noting("ranks", evaluator.pool_ranks))
+    monkeypatch.setattr(job.time, "process_time", noting("clock", job.time.process_time))
+    asked = ["--table", "3", "--dataset", str(shop), "--out", str(tmp_path), "--models", "Popularity"]
+    assert run.main([*asked, "--executor", "debug"]) == 0
+    assert order[:2] == ["commit", "data"]
+    first = order.index("ranks")
+    assert order[first - 2 : first] == ["negatives", "clock"]
+
+
+def test_the_device_asked_for_is_that_of_the_jobs():
+    for words, device in (([], "cpu"), (["--device", "cuda"], "cuda")):
+        options = run.parser().parse_args(["--table", "3", "--executor", "local", *words])
+        assert run._profile(options).device == device
+
+
+def test_the_time_on_a_processor_is_not_foretold_by_a_gpu(shop, tmp_path, monkeypatch):
+    """Two like runs on record: 100 s on a processor, 4 s on a GPU."""
+    options = run.parser().parse_args(command(shop, tmp_path))
+    campaign = Campaign.on_record(options)
+    kind = {"model": "SASRec", "dataset": "shop", "task": "recommendation", "scale": "smoke"}
+    records = [kind | {"seconds": s, "environment": {"accelerator": a}} for s, a in ((100.0, None), (4.0, "H100"))]
+    monkeypatch.setattr(RunStore, "records", lambda store: records if store.folder == tmp_path else [])
+    (run_id,) = (one.id for one in campaign.wanted["SASRec"])
+    todo = campaign.to_do({})
+    assert (campaign.forecast(todo)[run_id], campaign.forecast(todo, on_gpu=True)[run_id]) == (100.0, 4.0)
 
 
 def test_another_split_and_fewer_users_make_tables_of_their_own(shop, tmp_path, capsys):

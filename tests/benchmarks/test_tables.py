@@ -187,14 +187,22 @@ def test_the_orders_of_both_protocols_stand_side_by_side() -> None:
 
 
 def test_ranks_of_a_sample_are_said_to_be_such() -> None:
-    """3,000 users, of whom 2,000 were asked; only a model that compares pairs was asked for a sample."""
-    runs = {}
-    for model in ("UniSAR", "SASRec"):
-        runs[model] = [make_run(model, 0, {"recommendation": [1.0] * 3000})]
-        sample = np.where(np.arange(3000) < QUESTIONS_OF_PAIRS, 1.0, np.nan)
-        runs[model][0].ranks["recommendation", "full"] = sample
+    """3,000 users, of whom 2,000 were asked; only a model that compares pairs was asked for a sample. SASRec has rank 2
+    for these and 1 for all others, so that its mean is above that of UniSAR's sample (rank 1 or 3 for every other one:
+    N@10 ¾), and its mean over the sample (.63) is not."""
+    numbers = np.arange(3000)
+    full = {
+        "UniSAR": np.where(numbers < QUESTIONS_OF_PAIRS, 1.0 + 2 * (numbers % 2), np.nan),
+        "SASRec": np.where(numbers < QUESTIONS_OF_PAIRS, 2.0, 1.0),
+    }
+    runs = {model: [make_run(model, 0, {"recommendation": [1.0] * 3000})] for model in full}
+    for model, ranks in full.items():
+        runs[model][0].ranks["recommendation", "full"] = ranks
     table = build(WHOLE, runs, REGISTRY | {"UniSAR": frozenset({"recommendation", "search"})})
-    assert "Among all items, UniSAR rank for 2,000 users drawn at random" in notes_of(table)
+    assert "Among all items, UniSAR rank for 2,000 test questions drawn at random" in notes_of(table)
+    reached = {model: row_of(table, model, "recommendation, all items")["metrics"]["N@10"]["mean"] for model in full}
+    assert reached["SASRec"] > reached["UniSAR"] == pytest.approx(0.75)
+    assert "all items: UniSAR > SASRec" in notes_of(table)
 
 
 def test_who_reads_the_frozen_encoder_is_said(table: Table) -> None:
@@ -215,6 +223,18 @@ def test_costs_stand_behind_the_numbers() -> None:
     assert cells["BERT4Rec"] == [""] * 5
     line = next(csv.DictReader(io.StringIO(to_csv(table))))
     assert (line["params"], line["ms/request"]) == ("1000.0", "125.0")
+
+
+def test_seconds_of_the_processor_and_of_the_clock_are_kept_apart() -> None:
+    """SynerGen's second seed says the processor's seconds, 10, and its first only the clock's, 14; SASRec's runs know
+    the clock alone."""
+    old, new = (make_run("SynerGen", seed, {"recommendation": [1.0, 2.0, 1.0, 1.0]}) for seed in (0, 1))
+    new.record["training"] |= {"processor_seconds": 10.0, "training_processor_seconds": 8.0}
+    table = build(WHOLE, {"SynerGen": [old, new], "SASRec": SASREC}, REGISTRY)
+    cells = {line.method: [cell.ours for cell in line.cells[0]] for line in grid(table).panels[-1].lines}
+    at = WHOLE.appendix.index("Seconds")
+    assert (cells["SynerGen"][at], cells["SASRec"][at]) == ("10", "14")
+    assert "Seconds are the processor's, except of SASRec: these are the clock's" in notes_of(table)
 
 
 def test_full_ranking_and_a_single_seed_are_described_as_such() -> None:

@@ -53,6 +53,7 @@ def write_tuned(files, model="SASRec", dataset="shop", **changes) -> None:
     content = {
         "settings": {"hidden_dropout": 0.25},
         "training": {"learning_rate": 0.002},
+        "fixed": {},
         "task": "recommendation",
         "candidates": "full",
         "trials": 8,
@@ -60,9 +61,10 @@ def write_tuned(files, model="SASRec", dataset="shop", **changes) -> None:
         "study": "0123456789ab",
         "confirmed": None,
     }
-    path = files / "tuned" / dataset / f"{model}.yaml"
+    content |= changes
+    path = files / "tuned" / dataset / f"{model}.{content['task']}.{content['candidates']}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("# header\n" + yaml.safe_dump(content | changes))
+    path.write_text("# header\n" + yaml.safe_dump(content))
 
 
 def sasrec(scale="short", dataset="shop", **settings):
@@ -90,7 +92,7 @@ def test_a_search_from_the_command_to_the_tables(shop, files, tmp_path, capsys):
     with alone(search) as study:
         trials = kept(study)
     best = ranked(trials)[0]
-    text = tuned_file("SASRec", "shop").read_text()
+    text = tuned_file("SASRec", "shop", "recommendation", "full").read_text()
     assert f"validation N@10 {best.value:.4f}" in text
     assert str(shop) not in text
     found = yaml.safe_load(text)
@@ -121,7 +123,7 @@ def test_the_best_are_trained_again_at_a_larger_scale(shop, files, tmp_path, cap
     final = kept(study_of(last))
     assert [trial.params for trial in final] == [early.by_hand, *others[:2]]
     best = ranked(final)[0]
-    found = yaml.safe_load(text := tuned_file("SASRec", "shop").read_text())
+    found = yaml.safe_load(text := tuned_file("SASRec", "shop", "recommendation", "full").read_text())
     assert (found["trials"], found["scale"], found["confirmed"]) == (4, "sketch", "smoke")
     words = f"{best.value:.4f} (by hand {final[0].value:.4f}) at scale smoke", "and 3 at scale smoke", "--confirm smoke"
     assert all(word in text for word in words)
@@ -220,8 +222,10 @@ def test_values_found_for_a_small_model_do_not_set_the_paper_s(files):
 
     assert (dropout("cpu"), dropout("paper")) == (0.33, 0.1)
     read_yaml.cache_clear()
-    write_tuned(files, "SynerGen", settings={"dropout": 0.33}, training={}, scale="paper")
-    assert dropout("paper") == 0.33
+    for scales in ({"scale": "paper"}, {"scale": "smoke", "confirmed": "paper"}):  # what decided was the large model
+        write_tuned(files, "SynerGen", settings={"dropout": 0.33}, training={}, **scales)
+        assert (dropout("cpu"), dropout("paper")) == (0.5, 0.33)
+        read_yaml.cache_clear()
 
 
 def test_values_found_for_one_task_or_candidates_do_not_set_others(files):
@@ -233,6 +237,23 @@ def test_values_found_for_one_task_or_candidates_do_not_set_others(files):
         assert run.settings["hidden_dropout"] == 0.5  # RecBole's
 
 
+def test_values_found_beside_others_suit_runs_with_those_others_alone(files):
+    """As by `--set settings.n_layers=1 --save`."""
+    write_tuned(files, fixed={"settings": {"n_layers": 1}, "training": {}})
+    assert sasrec(n_layers=1).settings["hidden_dropout"] == 0.25
+    assert sasrec().settings["hidden_dropout"] == 0.5  # by hand
+    assert tuning_of(sasrec(n_layers=1), "short") is not None
+    assert tuning_of(sasrec(hidden_dropout=0.25), "short") is None
+
+
+def test_searches_for_two_tables_are_both_kept(files):
+    pool = PROTOCOL | {"candidates": "pool", "negatives": 99}
+    write_tuned(files)
+    write_tuned(files, settings={"hidden_dropout": 0.4}, candidates="pool")
+    found = [make_run("SASRec", "recommendation", {}, p, "shop", "short", 0).settings for p in (PROTOCOL, pool)]
+    assert [settings["hidden_dropout"] for settings in found] == [0.25, 0.4]
+
+
 def test_only_runs_with_the_values_found_are_called_tuned(files):
     assert tuning_of(sasrec(), "short") is None
     write_tuned(files)
@@ -240,17 +261,19 @@ def test_only_runs_with_the_values_found_are_called_tuned(files):
     assert tuning_of(sasrec(), "short") == said
     assert tuning_of(sasrec(n_layers=1), "short") == said  # a row's own setting, which was not searched
     assert tuning_of(sasrec(hidden_dropout=0.5), "short") is None
+    assert tuning_of(sasrec(hidden_dropout=0.5), "short", {"hidden_dropout"}) == said  # the rest is as found
     assert tuning_of(sasrec(dataset="beauty"), "short") is None
 
 
 def test_a_damaged_tuned_file_is_named(files):
     write_tuned(files, settings={"hiden_dropout": 0.3})
-    with pytest.raises(UserError, match=re.escape(str(files / "tuned/shop/SASRec.yaml")) + ".*'hidden_dropout'"):
+    path = str(files / "tuned/shop/SASRec.recommendation.full.yaml")
+    with pytest.raises(UserError, match=re.escape(path) + ".*'hidden_dropout'"):
         sasrec()
     read_yaml.cache_clear()
     write_tuned(files, trails=8)
     with pytest.raises(
-        UserError, match="the keys must be settings, training, task, candidates, trials, scale, study, confi"
+        UserError, match="the keys must be settings, training, fixed, task, candidates, trials, scale, study, confi"
     ):
         sasrec()
 

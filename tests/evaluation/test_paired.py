@@ -18,6 +18,7 @@ from synergen.evaluation.paired import (
     randomisation_test,
     user_differences,
 )
+from synergen.evaluation.slates import SlateRanks
 
 
 def ranks_of(rng: np.random.Generator, users: np.ndarray, seed_spread: float, seeds: int, shift: float = 0.0):
@@ -170,6 +171,19 @@ def test_ranks_are_compared_over_common_seeds() -> None:
     assert found is not None
     assert found.mean == 0.5
     assert compare_ranks({0: ours[0]}, theirs, "R@1") is None
+
+
+def test_requests_that_one_row_was_not_asked_are_left_out() -> None:
+    """Of requests 3, 5 and 8 the sample has 3 and 8: R@1 0 and 1 there, 1 and 1 of the row that was asked all."""
+    whole = SlateRanks(np.array([3, 5, 8]), np.array([0, 0, 1]), np.array([1.0, 9.0, 1.0]))
+    sample = SlateRanks(np.array([3, 8]), np.array([0, 1]), np.array([2.0, 1.0]))
+    for ours, theirs, mean in ((whole, sample, 0.5), (sample, whole, -0.5)):
+        found = compare_ranks({0: ours}, {0: theirs}, "R@1")
+        assert found is not None
+        assert (found.mean, len(found.counts)) == (mean, 2)
+    other = SlateRanks(np.array([3, 9]), np.array([0, 1]), np.array([2.0, 1.0]))
+    with pytest.raises(UserError, match="different requests"):
+        compare_ranks({0: whole}, {0: other}, "R@1")
 
 
 def test_holm_is_the_closure_of_bonferroni() -> None:

@@ -1,14 +1,16 @@
 """The command without a cluster: what it prints, what it refuses, and the same jobs on this machine."""
 
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from benchmarks import run
-from slurm import sweep
+from slurm import submit, sweep
 from slurm.job_profile import Profile, load_profile
 from slurm.submit import run_all
-from slurm.sweeps import load_sweep
+from slurm.sweeps import Standing, load_sweep
 from synergen.runs import RunStore
 
 
@@ -95,3 +97,28 @@ def test_two_tasks_on_this_machine_train_one_run(make_sweep, tmp_path):
     assert run_all(made, list(made.specs), "local", profile, 1, lambda event: None) == {}
     (record,) = RunStore(tmp_path).records()
     assert record["processes"] == 2
+
+
+def test_a_command_given_again_sends_what_nobody_works_on(make_sweep, tmp_path, monkeypatch):
+    """Ctrl-C leaves the jobs alone: of five runs one waits, one runs, one was killed, one is forgotten, one is new."""
+    made = make_sweep(tmp_path, seeds=5)
+    stages = dict(zip(made.specs, ("pending", "running", "killed", "unknown", "unsent"), strict=True))
+    looks = iter([stages, dict.fromkeys(made.specs, "done")])
+    sent: list[str] = []
+    monkeypatch.setattr(submit, "_LOOK_EVERY", 0)
+    monkeypatch.setattr(submit.scheduler, "refuse_no_slurm", lambda: None)
+    monkeypatch.setattr(submit, "standings", lambda *_: {run: Standing(stage) for run, stage in next(looks).items()})
+    monkeypatch.setattr(submit, "send", lambda sweep, run_ids, *_: sent.extend(run_ids))
+    assert run_all(made, list(made.specs), "slurm", load_profile("local"), 1, lambda event: None) == {}
+    assert sent == list(made.specs)[2:]
+
+
+def test_runs_that_another_table_has_sent_are_busy(make_sweep, tmp_path, monkeypatch):
+    """Tables 3 and 7 share theirs."""
+    first = make_sweep(tmp_path)
+    first.save()
+    second = replace(first, folder=first.folder.with_name("table7.shop.sketch"))
+    stages = {first.name: "running", second.name: "unsent"}
+    monkeypatch.setattr(sweep, "standings", lambda one, _: dict.fromkeys(one.specs, Standing(stages[one.name])))
+    campaign = SimpleNamespace(store=RunStore(tmp_path))
+    assert sweep._busy(second, campaign) == set(first.specs)

@@ -27,7 +27,7 @@ def out(shop, tmp_path):
     """Results with records of Popularity and ItemKNN of Table 2, two seeds each, as run.py would name them."""
     folder = tmp_path / "results"
     asked = ["--table", "2", "--dataset", str(shop), "--models", "Popularity,ItemKNN", "--seeds", "2", "--out"]
-    campaign = Campaign.asked(run.parser().parse_args([*asked, str(folder)]))
+    campaign = Campaign.on_record(run.parser().parse_args([*asked, str(folder)]))
     log = load_for(str(shop), campaign.spec.protocol).log
     data = {"hash": log.data_hash, "source_hash": source_hash(find_source(str(shop))), "users": log.n_users}
     data |= {"items": log.n_items, "events": log.n_events}

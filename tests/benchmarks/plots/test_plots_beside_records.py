@@ -18,7 +18,7 @@ from saved_toys import save_toy_model, toy_dataset
 from benchmarks.plots import by_bin, calibration, sensitivity, slices, time_rope
 from benchmarks.plots.material import Material
 from benchmarks.slices import Bin, questions_of
-from benchmarks.tuning.study import BY_HAND
+from benchmarks.tuning.study import BY_HAND, CANDIDATES, TASK
 from synergen.contract import Task
 from synergen.data.dataset import Dataset
 from synergen.errors import UserError
@@ -97,12 +97,18 @@ def test_data_that_are_not_here_are_missing(material):
 
 
 def study(
-    material: Material, model: str, name: str, trials: Sequence[tuple[dict[str, float], float, TrialState]]
+    material: Material,
+    model: str,
+    name: str,
+    trials: Sequence[tuple[dict[str, float], float, TrialState]],
+    made_for: tuple[str, str] = ("joint", "pool"),
 ) -> None:
     folder = material.folder / "studies"
     folder.mkdir(exist_ok=True)
     storage = JournalStorage(JournalFileBackend(str(folder / f"shop.{model}.journal")))
     made = optuna.create_study(storage=storage, study_name=f"shop.{model}.{name}", direction="maximize")
+    for attribute, value in zip((TASK, CANDIDATES), made_for, strict=True):
+        made.set_user_attr(attribute, value)
     for at, (params, value, state) in enumerate(trials):
         made.add_trial(
             create_trial(
@@ -135,12 +141,10 @@ def test_sensitivity(material):
         assert shows(figure.axes[1], [point])
 
 
-def test_a_study_of_another_protocol_is_not_the_tables(material, monkeypatch, tmp_path):
-    """Its values are kept for tasks and candidates; those of Table 3 are joint and pool."""
-    study(material, "SynerGen", "aaa", [({"settings.alpha": 0.1}, 0.3, TrialState.COMPLETE)])
-    kept = tmp_path / "SynerGen.yaml"
-    kept.write_text("{task: recommendation, candidates: full, study: aaa}")
-    monkeypatch.setattr(sensitivity, "tuned_file", lambda model, dataset: kept)
+@pytest.mark.parametrize("made_for", [("recommendation", "pool"), ("joint", "full")])
+def test_a_study_of_another_task_or_candidates_is_not_the_tables(material, made_for):
+    """Table 3 trains SynerGen for both tasks and ranks among a pool."""
+    study(material, "SynerGen", "aaa", [({"settings.alpha": 0.1}, 0.3, TrialState.COMPLETE)], made_for)
     with pytest.raises(UserError, match="varied α, λ or τ"):
         list(sensitivity.PLOT.data(material))
 

@@ -33,8 +33,9 @@ def test_learning_curves(material):
     assert shows(first, [(100, 10), (200, 20)])  # percent
     assert shows(first, [(100, 30)])
     assert shows(first, [(100, 25)])  # the other method, behind
-    best = [line.get_markevery() for line in first.get_lines() if len(line.get_xdata()) == 2]
-    assert best == [[1]]
+    assert [one["kept"] for one in parts[0][1].iter_rows(named=True)] == [True, False, True, True]
+    tested = [line.get_markevery() for line in first.get_lines() if len(line.get_xdata()) == 2]
+    assert tested == [[0]]  # the mean of both tasks was best in the first epoch
 
 
 def test_methods_of_the_same_runs_have_one_curve():
