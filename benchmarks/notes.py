@@ -67,6 +67,7 @@ def notes(table: "Table", runs: Sequence[Run], registry_tasks: Mapping[str, froz
     yield from _text_lines(rows, runs)
     yield from _tuning_lines(rows, runs)
     yield from _short_epoch_lines(rows, runs)
+    yield from _window_lines(rows, runs)
     if cut := _cut_short(rows, runs):
         yield f"Training not ended by early stopping, so perhaps too short: {', '.join(cut)}."
     if not spec.qualitative:
@@ -366,6 +367,19 @@ def _short_epoch_lines(rows: Sequence["Row"], runs: Sequence[Run]) -> Iterable[s
             f"Random requests of either kind that are learnt from of each training sequence in an epoch: {told}; "
             "the other models learn from all of theirs."
         )
+
+
+def _window_lines(rows: Sequence["Row"], runs: Sequence[Run]) -> Iterable[str]:
+    """How far apart training windows are, where rows differ: with more of a stride, targets have shorter histories."""
+    records = {run.record["id"]: run.record for run in runs}
+    strides: dict[int, dict[str, None]] = {}
+    for row in rows:
+        for record in (records[run_id] for run_id in row.runs if records[run_id]["trainer"]):
+            stride = record["trainer"].get("window_stride", 0) or record["protocol"]["max_history"] // 2
+            strides.setdefault(stride, {})[row.method.method] = None
+    if len(strides) > 1:
+        told = "; ".join(f"every {stride} {', '.join(methods)}" for stride, methods in sorted(strides.items()))
+        yield f"Events after which a user's next training window begins, where histories are longer than one: {told}."
 
 
 def _cut_short(rows: Sequence["Row"], runs: Sequence[Run]) -> list[str]:

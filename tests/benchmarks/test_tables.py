@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from baselines.registry import settings_type
 from benchmarks.exports import to_csv, to_json, write
 from benchmarks.formats import latex, markdown
 from benchmarks.grids import grid
@@ -51,7 +52,7 @@ def make_run(model: str, seed: int, ranks: dict[str, list[float]], **changes: An
             "audit": {"targets in own history": 0.25, "R@10 of most popular": 0.1 * (seed + 1)},
         },
         "training": {"epochs": 7, "best_epoch": 5, "stopped": "early stopping"},
-        "settings": {},
+        "settings": asdict(settings_type(model)()),
         "trainer": {},
         "parameters": {"dense": 100, "sparse": 900},
         "seconds": 14.0,
@@ -218,11 +219,20 @@ def test_costs_stand_behind_the_numbers() -> None:
     cost = grid(table).panels[-1]
     assert (cost.name, cost.columns[0].titles) == ("Cost", WHOLE.appendix)
     cells = {line.method: [cell.ours for cell in line.cells[0]] for line in cost.lines}
-    assert cells["SynerGen"] == ["1 k", "14", "2.0", "125.00", "–"]
-    assert cells["SASRec"] == ["1 k", "14", "2.0", "–", "–"]
-    assert cells["BERT4Rec"] == [""] * 5
+    assert cells["SynerGen"] == ["the batch's items, 16 a position", "1 k", "14", "2.0", "125.00", "–"]
+    assert cells["SASRec"] == ["all items", "1 k", "14", "2.0", "–", "–"]
+    assert cells["BERT4Rec"] == [""] * 6
     line = next(csv.DictReader(io.StringIO(to_csv(table))))
     assert (line["params"], line["ms/request"]) == ("1000.0", "125.0")
+
+
+def test_windows_further_apart_than_others_are_said_to_be() -> None:
+    """Half of 50 events is what a training without a stride has."""
+    far = make_run("SASRec", 0, {"recommendation": [1.0, 2.0, 1.0, 1.0]}, trainer={"window_stride": 50})
+    near = make_run("SynerGen", 0, {"recommendation": [1.0, 2.0, 1.0, 1.0]}, trainer={"window_stride": 0})
+    table = build(TABLE3, {"SynerGen": [near], "SASRec": [far]}, REGISTRY)
+    assert "window begins, where histories are longer than one: every 25 SynerGen; every 50 SASRec." in notes_of(table)
+    assert "window begins" not in notes_of(build(TABLE3, {"SASRec": [far]}, REGISTRY))
 
 
 def test_seconds_of_the_processor_and_of_the_clock_are_kept_apart() -> None:
