@@ -26,7 +26,7 @@ products of earlier requests and, in search, the queries up to its own. Deviatio
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, get_args
 
 import numpy as np
@@ -46,7 +46,7 @@ from baselines.unified_ssr_layers import SESSIONS, Encoder, Sessions
 from synergen.contract import Batch, DataView, DotProductRecommender, Requests, Task
 from synergen.model.dropout import Dropout
 from synergen.model.fusion import ItemTable
-from synergen.settings import refuse_below, refuse_no_multiple, refuse_no_share, refuse_unlisted
+from synergen.settings import LATER, refuse_below, refuse_no_multiple, refuse_no_share, refuse_unlisted
 
 _LEAST_SHARE = 0.1
 """Of the score of a search that comes from either stream."""
@@ -60,6 +60,9 @@ class UnifiedSSRSettings(ObjectiveSettings):
         them doubled, as in the repository; or soft: windows with soft edges.
     session_weight: of the correlations of these parts beside the loss.
     inputs: what an item vector is made of: id, text or both.
+    user_vectors: whether each event has the vector of whose it is added, as in the repository.
+    position_scale: what positions are multiplied by; 1 in the repository, where they are longer than untrained vectors
+        by far.
     faithful: attention that is not causal, and layers of which only the last has effect, as in the repository.
     """
 
@@ -75,12 +78,14 @@ class UnifiedSSRSettings(ObjectiveSettings):
     sessions: str = "soft"
     session_weight: float = 0.02
     inputs: Inputs = "id"
+    user_vectors: bool = field(default=True, metadata=LATER)
+    position_scale: float = field(default=1.0, metadata=LATER)
     faithful: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         refuse_below(self, 1, "width", "layers", "heads", "ffn_width", "max_history")
-        refuse_below(self, 0, "session_weight")
+        refuse_below(self, 0, "session_weight", "position_scale")
         refuse_no_multiple(self, "width", "heads")
         refuse_no_share(self, "dropout")
         refuse_unlisted(self, "sessions", SESSIONS)
@@ -100,7 +105,7 @@ class UnifiedSSR(ReadsItemText, DotProductRecommender):
         self.settings = made = UnifiedSSRSettings(**settings)
         self.n_items, width = data.n_items, made.width
         self.items = ItemTable(data.n_items, width, "id", None)
-        self.users = nn.Embedding(data.n_users + 1, width, padding_idx=0)
+        self.users = nn.Embedding((data.n_users if made.user_vectors else 0) + 1, width, padding_idx=0)
         vocabulary = Vocabulary(data.query_texts)
         words = nn.Embedding(len(vocabulary) + 1, width, padding_idx=0)
         self.queries = QueryWords(data.query_texts, vocabulary, words)
@@ -178,7 +183,8 @@ class UnifiedSSR(ReadsItemText, DotProductRecommender):
         Args:
             items, queries: (B, T) of the events, of which the last of a row's `lengths` (B,) is asked for.
         """
-        user = self._scaled(self.users(users))[:, None]  # (B, 1, D)
+        known = users if self.settings.user_vectors else torch.zeros_like(users)
+        user = self._scaled(self.users(known))[:, None]  # (B, 1, D)
         slots = torch.arange(items.shape[1], device=items.device)
         valid = slots < lengths[:, None]  # (B, T)
         if task is Task.RECOMMENDATION:
@@ -198,7 +204,7 @@ class UnifiedSSR(ReadsItemText, DotProductRecommender):
         return self._scaled(self.items(items))
 
     def _placed(self, x: Tensor) -> Tensor:
-        return self.dropout(x + self.positions[: x.shape[1]])
+        return self.dropout(x + self.settings.position_scale * self.positions[: x.shape[1]])
 
     def _objective(self, states: Tensor, targets: Tensor) -> Tensor:
         return objective(self.settings, states, targets, self._item, self.n_items)

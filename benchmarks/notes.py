@@ -213,7 +213,8 @@ def _sample_lines(rows: Sequence["Row"], runs: Sequence[Run]) -> Iterable[str]:
     for row in rows:
         found = (own[run_id].ranks.get((row.block.task or "", "full")) for run_id in row.runs)
         ranks = next((one for one in found if one is not None), None)
-        if ranks is None or not row.block.reads or row.method.model is None:
+        shown = {name for name, _ in (row.block.reads or {}).values()}
+        if ranks is None or "full" not in shown or row.method.model is None:
             continue
         compares_pairs = issubclass(model_class(row.method.model), PairRecommender)
         if compares_pairs and np.isfinite(cases(ranks, "MRR")).sum() == QUESTIONS_OF_PAIRS:
