@@ -118,9 +118,9 @@ class Campaign:
             raise UserError("--seeds must be 1 or more")
         only = options.models.split(",") if options.models else None
         wanted = plan(spec, name, options.scale, options.seeds, only)
+        shown = plan(spec, name, options.scale, options.seeds, None)
         stem = ".".join([f"table{spec.number}", name, *_otherwise(options)])
         kept = {key: getattr(options, key) for key in _KEPT}
-        shown = plan(spec, name, options.scale, options.seeds, None)
         return cls(spec, source, name, options.scale, options.seeds, stem, wanted, shown, store, kept)
 
     @classmethod
