@@ -24,6 +24,17 @@ def padded_table(rows: int, width: int, deviation: float) -> nn.Embedding:
     return table
 
 
+class UserTable(nn.Embedding):
+    """Vectors of users 1..n_users; that of a stranger, 0, is zero, and so is everybody's unless they are `learnt`."""
+
+    def __init__(self, n_users: int, width: int, learnt: bool) -> None:
+        super().__init__((n_users if learnt else 0) + 1, width, padding_idx=0)
+        self.learnt = learnt
+
+    def forward(self, users: Tensor) -> Tensor:
+        return super().forward(users if self.learnt else torch.zeros_like(users))
+
+
 def sinusoids(steps: int, width: int) -> Tensor:
     """(steps, width): the positions of Vaswani et al., "Attention Is All You Need", 2017, section 3.5."""
     angles = torch.arange(steps)[:, None] * torch.exp(torch.arange(0, width, 2) * (-math.log(10000.0) / width))

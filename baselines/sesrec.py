@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from baselines import pointwise
 from baselines.asked import Asked, cut
 from baselines.item_inputs import ReadsItemText, text_items
-from baselines.joint_layers import QueryItemAlignment, TargetAttention, perceptron
+from baselines.joint_layers import QueryItemAlignment, TargetAttention, UserTable, perceptron
 from baselines.pointwise import Negatives, PointwiseSettings
 from baselines.query_words import QueryWords, Vocabulary
 from baselines.recbole_settings import Inputs
@@ -59,6 +59,7 @@ class SESRecSettings(PointwiseSettings):
     inputs: what an item vector is made of: id, text or both.
     places: whether an event's place is counted from the oldest event of its kind that is read, as in the repository, or
         the newest.
+    user_vectors: whether each user has a vector, as in the repository.
     faithful: padding takes part in the co-attention, as in the repository.
     """
 
@@ -76,6 +77,7 @@ class SESRecSettings(PointwiseSettings):
     contrast_weight: float = 0.001
     inputs: Inputs = "id"
     places: str = field(default="oldest", metadata=LATER)
+    user_vectors: bool = field(default=True, metadata=LATER)
     faithful: bool = False
 
     def __post_init__(self) -> None:
@@ -112,7 +114,7 @@ class SESRec(ReadsItemText, PairRecommender):
         self.pair_width = 2 * (8 * width + sum(_HIDDEN)) + made.max_of_kind
         self.negatives = Negatives(made, data.item_counts)
         self.items: nn.Module = nn.Embedding(data.n_items + 1, width, padding_idx=0)
-        self.users = nn.Embedding(data.n_users + 1, width, padding_idx=0)
+        self.users = UserTable(data.n_users, width, made.user_vectors)
         self.queries = nn.Embedding(data.n_queries + 1, made.query_width, padding_idx=0)
         vocabulary = Vocabulary(data.query_texts)
         table = nn.Embedding(len(vocabulary) + 1, made.query_width, padding_idx=0)

@@ -37,7 +37,7 @@ from torch.nn import functional as F
 from baselines import objectives
 from baselines.asked import known_users
 from baselines.item_inputs import ReadsItemText, text_items
-from baselines.joint_layers import sinusoids
+from baselines.joint_layers import UserTable, sinusoids
 from baselines.objectives import ObjectiveSettings, compared, objective
 from baselines.query_words import QueryWords, Vocabulary
 from baselines.recbole_settings import Inputs
@@ -105,7 +105,7 @@ class UnifiedSSR(ReadsItemText, DotProductRecommender):
         self.settings = made = UnifiedSSRSettings(**settings)
         self.n_items, width = data.n_items, made.width
         self.items = ItemTable(data.n_items, width, "id", None)
-        self.users = nn.Embedding((data.n_users if made.user_vectors else 0) + 1, width, padding_idx=0)
+        self.users = UserTable(data.n_users, width, made.user_vectors)
         vocabulary = Vocabulary(data.query_texts)
         words = nn.Embedding(len(vocabulary) + 1, width, padding_idx=0)
         self.queries = QueryWords(data.query_texts, vocabulary, words)
@@ -183,8 +183,7 @@ class UnifiedSSR(ReadsItemText, DotProductRecommender):
         Args:
             items, queries: (B, T) of the events, of which the last of a row's `lengths` (B,) is asked for.
         """
-        known = users if self.settings.user_vectors else torch.zeros_like(users)
-        user = self._scaled(self.users(known))[:, None]  # (B, 1, D)
+        user = self._scaled(self.users(users))[:, None]  # (B, 1, D)
         slots = torch.arange(items.shape[1], device=items.device)
         valid = slots < lengths[:, None]  # (B, T)
         if task is Task.RECOMMENDATION:

@@ -22,7 +22,7 @@ Encoders, decoders, pooling for each candidate, prediction and losses are the re
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, get_args
 
 import numpy as np
@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from baselines import pointwise
 from baselines.asked import Asked, cut
 from baselines.item_inputs import ReadsItemText, text_items
-from baselines.joint_layers import QueryItemAlignment
+from baselines.joint_layers import QueryItemAlignment, UserTable
 from baselines.pointwise import Negatives, PointwiseSettings
 from baselines.query_words import QueryWords, Vocabulary
 from baselines.recbole_settings import Inputs
@@ -40,7 +40,7 @@ from baselines.sequences import refuse_unknown
 from baselines.unisar_layers import PLACES, Block, Extraction, Kind, Side, by_kind, initialise
 from synergen.contract import Batch, DataView, Histories, PairRecommender, Requests, Task
 from synergen.model.fusion import ItemTable
-from synergen.settings import refuse_below, refuse_no_multiple, refuse_no_share, refuse_unlisted
+from synergen.settings import LATER, refuse_below, refuse_no_multiple, refuse_no_share, refuse_unlisted
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ class UniSARSettings(PointwiseSettings):
     search_weight: of the search requests' loss beside that of the recommendations.
     alignment_*: weight, first temperature and random negatives of the contrast of queries with items.
     contrast_*: weight and first temperature of the contrast of histories.
+    user_vectors: whether each user has a vector, as in the repository.
     """
 
     max_history: int = 50
@@ -75,6 +76,7 @@ class UniSARSettings(PointwiseSettings):
     alignment_negatives: int = 1024
     contrast_weight: float = 0.01
     contrast_temperature: float = 0.1
+    user_vectors: bool = field(default=True, metadata=LATER)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -124,7 +126,7 @@ class UniSAR(ReadsItemText, PairRecommender):
         self.pair_width = 4 * s.experts * s.width  # what the experts find, before and after their ReLU
 
         self.items: nn.Embedding | ItemTable = nn.Embedding(data.n_items + 1, s.id_width, padding_idx=0)
-        self.users = nn.Embedding(data.n_users + 1, s.id_width, padding_idx=0)
+        self.users = UserTable(data.n_users, s.id_width, s.user_vectors)
         vocabulary = Vocabulary(data.query_texts)
         words = nn.Embedding(len(vocabulary) + 1, s.id_width, padding_idx=0)
         for table in (self.items, self.users, words):

@@ -1,10 +1,42 @@
 """Layers of the joint models against plain loops over their definitions."""
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 
+import pytest
 import torch
 
-from baselines.joint_layers import MIN_TEMPERATURE, QueryItemAlignment, TargetAttention, perceptron
+from baselines.joint_layers import MIN_TEMPERATURE, QueryItemAlignment, TargetAttention, UserTable, perceptron
+from baselines.sesrec import SESRec
+from baselines.unified_ssr import UnifiedSSR
+from baselines.unisar import UniSAR
+from synergen.contract import DataView, Requests, Task
+
+
+@pytest.mark.parametrize("model", [SESRec, UnifiedSSR, UniSAR])
+def test_users_are_alike_where_they_have_no_vectors(
+    model: type[SESRec | UnifiedSSR | UniSAR],
+    make_view: Callable[..., DataView],
+    make_requests: Callable[..., Requests],
+) -> None:
+    """Two users, of one history, and a stranger."""
+    view = replace(make_view(12), n_users=3)
+    asked = replace(make_requests([[1, 2, 3]] * 3, Task.RECOMMENDATION), users=torch.tensor([1, 3, 0]))
+    for kept in (True, False):
+        made = model(view, user_vectors=kept, dropout=0.0).eval()
+        scores = made.score(asked, torch.arange(1, 13))
+        assert torch.allclose(scores[0], scores[1]) is not kept
+        assert torch.allclose(scores[1], scores[2]) is not kept
+        assert len(made.users.weight) == (4 if kept else 1)
+
+
+def test_users_without_vectors_are_strangers() -> None:
+    users = torch.tensor([0, 2, 1])
+    kept, left_out = UserTable(2, 3, learnt=True)(users), UserTable(2, 3, learnt=False)(users)
+    assert (kept == 0).all(1).tolist() == [True, False, False]
+    assert left_out.shape == (3, 3)
+    assert not left_out.any()
 
 
 def test_target_attention_weighs_events_by_the_candidate():
