@@ -70,8 +70,8 @@ def test_words_and_users_of_prepared_data_are_counted(tmp_path) -> None:
     assert known is not None
     words = len({word for query in known.queries for word in query.split()})
     assert words > 5
-    for model, users in (("TEM", 0), ("UniSAR", known.users)):
-        spec = make_run(model, "search", {}, protocol, "shop", "cpu", 0)
+    for model, given, users in (("TEM", {}, 0), ("UniSAR", {"user_vectors": True}, known.users)):
+        spec = make_run(model, "search", given, protocol, "shop", "cpu", 0)
         width = spec.settings["id_width" if model == "UniSAR" else "width"]
         more = size_of(spec, known).tables - size_of(spec, Known(known.items)).tables
         assert more == pytest.approx((words + users) * width, abs=2 * width)
