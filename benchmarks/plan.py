@@ -20,7 +20,7 @@ from synergen.training.trainer import TrainingConfig
 
 _FOLDER = Path(__file__).resolve().parent
 _SECTIONS = ("settings", "training")
-_LAYERS = ("scales", "datasets")
+_LAYERS = ("searches", "scales", "datasets")
 _TUNED = (*_SECTIONS, "fixed", "task", "candidates", "trials", "scale", "study", "confirmed")
 
 
@@ -50,12 +50,13 @@ def tuned_file(model: str, dataset: str, task: str, candidates: str) -> Path:
 
 
 def model_config(
-    model: str, dataset: str, scale: str, tuned: Mapping[str, Any] | None = None
+    model: str, dataset: str, scale: str, tuned: Mapping[str, Any] | None = None, searches: bool = False
 ) -> dict[str, dict[str, Any]]:
-    """Settings and training of a model: its defaults, then the scale's, then the data set's, then the tuned ones (later
-    ones win), and last what the scale fixes for all models.
+    """Settings and training of a model: its defaults, then those for searches, then the scale's, then the data set's,
+    then the tuned ones (later ones win), and last what the scale fixes for all models.
 
     Args:
+        searches: whether the protocol makes searches of some events.
         tuned: what a search found, if it is to count.
 
     Raises:
@@ -70,6 +71,7 @@ def model_config(
     family = re.sub(r"-\d+k?$", "", dataset)  # sessions, of any size
     layers = [
         content,
+        content.get("searches", {}) if searches else {},
         content.get("scales", {}).get(scale, {}),
         own.get(dataset, own.get(family, {})),
     ]
@@ -154,7 +156,7 @@ def make_run(
     kind = settings_type(model)
 
     def made(tuned: Mapping[str, Any]) -> RunSpec:
-        config = model_config(model, dataset, scale, tuned)
+        config = model_config(model, dataset, scale, tuned, protocol["search_share"] > 0)
         settings = config["settings"] | dict(overrides)
         if "max_history" in {field.name for field in fields(kind)}:
             settings["max_history"] = protocol["max_history"]

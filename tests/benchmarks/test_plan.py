@@ -7,7 +7,7 @@ import pytest
 
 import benchmarks.plan as plan_module
 from baselines.registry import MODELS
-from benchmarks.plan import make_run, model_config, plan, scales
+from benchmarks.plan import complete_values, make_run, model_config, plan, scales
 from benchmarks.spec import load_spec
 from synergen.errors import UserError
 from synergen.model.config import SynerGenConfig
@@ -29,7 +29,11 @@ def test_every_configuration_is_valid_and_leaves_the_budget_to_the_scale(model, 
     config = model_config(model, dataset, scale)
     assert {key: config["training"][key] for key in scales()[scale]} == scales()[scale]
     own = plan_module.read_yaml(FOLDER / "configs" / f"{model}.yaml")
-    layers = [own, *(layer for kind in ("scales", "datasets") for layer in own.get(kind, {}).values())]
+    layers = [
+        own,
+        own.get("searches", {}),
+        *(layer for kind in ("scales", "datasets") for layer in own.get(kind, {}).values()),
+    ]
     assert not any(BUDGET & set(layer.get("training", {})) for layer in layers)
 
 
@@ -81,3 +85,16 @@ def test_an_unknown_key_in_a_model_file_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(plan_module, "scales", lambda: {"smoke": {}})
     with pytest.raises(UserError, match=r"unknown key 'setings'.*did you mean 'settings'"):
         model_config("SASRec", "x", "smoke")
+
+
+def test_what_is_for_searches_holds_where_the_protocol_makes_some():
+    """Expected: configs/SynerGen.yaml, whose scale `paper` has the paper's input whatever is asked."""
+
+    def residual(table: int, dataset: str, scale: str) -> bool:
+        run = plan(load_spec(table), dataset, scale, 1, ["SynerGen"])["SynerGen"][0]
+        return bool(complete_values(run)["settings"]["query_residual"])
+
+    assert residual(3, "beauty", "cpu")
+    assert not residual(2, "beauty", "cpu")
+    assert not residual(3, "ml-100k", "cpu")
+    assert not residual(3, "beauty", "paper")
