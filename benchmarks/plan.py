@@ -156,7 +156,7 @@ def make_run(
     kind = settings_type(model)
 
     def made(tuned: Mapping[str, Any]) -> RunSpec:
-        config = model_config(model, dataset, scale, tuned, protocol["search_share"] > 0)
+        config = model_config(model, dataset, scale, tuned, protocol.get("search_share", 0) > 0)
         settings = config["settings"] | dict(overrides)
         if "max_history" in {field.name for field in fields(kind)}:
             settings["max_history"] = protocol["max_history"]
