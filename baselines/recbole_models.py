@@ -16,8 +16,7 @@ Layers, initialisation, right padding with positions from 0, and default sizes a
 - The losses of `objectives` take the place of the softmax, and text that of the id vectors, where settings say so.
 - BERT4Rec masks by tensor operations: at least one event of a sequence, with no ceiling on their number. Each
   sequence comes with a copy that has only its last event masked, as in the paper (RecBole: instead, in half
-  of the batches); where `augmentation` says so, a copy ends early, as RecBole's rows do. Any event may be masked,
-  whatever `Batch.targets` says: all are training events.
+  of the batches). Any event may be masked, whatever `Batch.targets` says: all are training events.
 - BERT4Rec has max_history + 1 positions, so that the appended mask costs no event. RecBole drops the oldest
   event of every history for it, however short; here events go only beyond max_history.
 - BERT4Rec's output bias has no place under the cosine.
@@ -115,11 +114,8 @@ class BERT4Rec(RecBoleModel):
         one = steps == (torch.rand(lengths.shape, device=device) * lengths).long()  # (B, T): any one event
         cloze |= one & valid & ~cloze.any(1, keepdim=True)
         copied = torch.rand(len(valid), device=device) < self.settings.last_only_share
-        copies, ends = events.items[copied], lengths[copied]  # (B' - B, T), (B' - B, 1)
-        if self.settings.augmentation == "prefix":  # of two events or more, where there are two
-            ends = torch.minimum(2 + (torch.rand(ends.shape, device=device) * (ends - 1)).long(), ends)
-            copies = copies * (steps < ends)
-        return torch.cat([events.items, copies]), torch.cat([cloze, steps == ends - 1])
+        last = (steps == lengths - 1)[copied]
+        return torch.cat([events.items, events.items[copied]]), torch.cat([cloze, last])
 
     def user_vectors(self, requests: Requests) -> Tensor:
         """(B, D): the output at the mask that follows the history.

@@ -61,18 +61,15 @@ class SASRecSettings(TransformerSettings):
 @dataclass(frozen=True)
 class BERT4RecSettings(TransformerSettings):
     """mask_ratio: probability that an event is masked. last_only_share: share of the sequences that are
-    repeated with only the last event masked, which is what a request looks like. augmentation: with prefix such a copy
-    ends at a random event, another one in each epoch, so that it is not the newest event alone that is asked for so."""
+    repeated with only the last event masked, which is what a request looks like."""
 
     hidden_dropout: float = 0.2
     attention_dropout: float = 0.2
     mask_ratio: float = 0.2
     last_only_share: float = 1.0
-    augmentation: Augmentation = field(default="none", metadata=LATER)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        refuse_unlisted(self, "augmentation", get_args(Augmentation))
         refuse_no_share(self, "mask_ratio", "last_only_share", whole=True)
 
 

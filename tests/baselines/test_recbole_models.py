@@ -222,23 +222,6 @@ def test_last_only_share(make_view: Callable[..., DataView], make_histories: Cal
     assert not BERT4Rec(make_view(V)).mask_events(make_histories([[], []]))[1].any()
 
 
-def test_copies_end_at_any_event_with_prefix(
-    make_view: Callable[..., DataView], make_histories: Callable[..., Histories]
-) -> None:
-    """By definition: a copy is a prefix of its sequence, of two events or more where there are two, and its last event
-    alone is masked. Of four events the three ends are equally likely."""
-    events = make_histories([[5, 6, 7, 8]] * 900 + [[9], []], width=5)
-    items, masked = BERT4Rec(make_view(V), augmentation="prefix").mask_events(events)
-    copies, last = items[902:], masked[902:]
-    ends = (copies > 0).sum(1)
-    assert torch.equal(copies, events.items * (torch.arange(5) < ends[:, None]))
-    assert torch.equal(last[:901].nonzero()[:, 1], ends[:901] - 1)
-    assert ends[900:].tolist() == [1, 0]
-    assert not last[901].any()
-    shares = [(ends[:900] == end).float().mean().item() for end in (1, 2, 3, 4)]
-    assert shares == pytest.approx([0, 1 / 3, 1 / 3, 1 / 3], abs=0.06)  # standard deviation .016
-
-
 def test_bert4rec_softmax_is_the_plain_formula_to_the_bit(
     make_view: Callable[..., DataView], make_batch: Callable[..., Batch]
 ) -> None:
